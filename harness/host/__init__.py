@@ -1,0 +1,1 @@
+"""The host that we stand on: processes, folders, configuration files, the cache."""

@@ -1,0 +1,51 @@
+"""Configuration files: TOML text becomes a typed value at the edge, or an error that names the key."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.model.errors import UserError
+
+T = TypeVar("T")
+
+
+def data_root() -> Path:
+    """The folder with `configs/`, `selftests/` and `results/baselines`.
+
+    A checkout has them beside the package; a wheel carries them inside it.
+    """
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent
+    return checkout if (checkout / "configs").is_dir() else package / "_data"
+
+
+def load_toml(path: Path, kind: type[T]) -> T:
+    """Read one TOML file into `kind`, a msgspec.Struct with forbid_unknown_fields=True.
+
+    Raises UserError for a file that cannot be read, is not TOML, or does not fit, naming file and key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    return parse_toml(text, kind, str(path))
+
+
+def parse_toml(text: str, kind: type[T], name: str) -> T:
+    """Read TOML text into `kind`; `name` stands for the file in messages. Raises UserError."""
+    try:
+        raw: dict[str, Any] = tomllib.loads(text)
+        return msgspec.convert(raw, kind)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{name}: not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise UserError(f"{name}: {error}", hint=f"keys known here: {_keys_text(kind)}") from error
+
+
+def _keys_text(kind: type[Any]) -> str:
+    try:
+        return ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
+    except TypeError:
+        return "see the other files of that folder"

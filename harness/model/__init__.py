@@ -1,0 +1,1 @@
+"""The words of the harness: frozen values and enumerations, nothing that acts."""
