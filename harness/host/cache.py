@@ -1,7 +1,7 @@
 """A cache by content: whole folders that appear at once, or not at all.
 
-Two harnesses may share it: who makes an entry holds the entry's lock, the other waits and then finds
-it made. An interrupted maker leaves a `.partial` folder that the next maker removes.
+Two harnesses may share it: who makes an entry holds the entry's lock, the other waits and then
+finds it made. An interrupted maker leaves a `.partial` folder that the next maker removes.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 class Cache:
-    """Entries are folders `<root>/<kind>/<key>`, made whole by a function that fills a new folder."""
+    """Entries are folders `<root>/<kind>/<key>`, each made whole by a function that fills it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -60,7 +60,7 @@ class Cache:
     def entry(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """Return the entry's folder, made by `make(empty_folder)` when it is not there yet.
 
-        The folder appears under its name only after `make` returned; when it raises, nothing is left.
+        The folder appears under its name only after `make` returned; when it raises, nothing stays.
         Raises RigError for a full or unwritable disk.
         """
         final = self.path(kind, key)

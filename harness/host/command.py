@@ -77,8 +77,8 @@ def run(
 ) -> Finished:
     """Run a command to its end and return what it printed.
 
-    With `log`, both outputs go to that file (appended) and come back as "". Raises CommandError when
-    it cannot be started, runs over `timeout_s`, or (with `check`) ends with a status other than 0;
+    With `log`, both outputs go to that file (appended) and come back as "". Raises CommandError
+    when it cannot be started, runs over `timeout_s`, or (with `check`) ends with a status other than 0;
     on any exception its whole process group is killed.
     """
     with contextlib.ExitStack() as stack:

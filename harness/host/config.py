@@ -1,4 +1,4 @@
-"""Configuration files: TOML text becomes a typed value at the edge, or an error that names the key."""
+"""Configuration files: TOML becomes a typed value at the edge, or an error that names the key."""
 
 import tomllib
 from pathlib import Path
@@ -24,7 +24,8 @@ def data_root() -> Path:
 def load_toml(path: Path, kind: type[T]) -> T:
     """Read one TOML file into `kind`, a msgspec.Struct with forbid_unknown_fields=True.
 
-    Raises UserError for a file that cannot be read, is not TOML, or does not fit, naming file and key.
+    Raises UserError, naming file and key, for a file that cannot be read, is not TOML, or does
+    not fit.
     """
     try:
         text = path.read_text(encoding="utf-8")

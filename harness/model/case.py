@@ -53,7 +53,7 @@ class CaseId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSpan:
-    """A piece of a log of the same run: `log` is a file name in the cell's folder, bytes count from 0."""
+    """A piece of a log of the same run: `log` is a file of the cell's folder, bytes from 0."""
 
     log: str
     begin_b: int

@@ -107,7 +107,7 @@ class Comparison:
     missing_baselines: tuple[str, ...]
     """Roles for which there is no record: `5.12`, `stream9`."""
     world_differences: tuple[tuple[str, str, str, str], ...]
-    """(field, candidate, 5.12, Stream 9) for each field that differs; "" where a side is missing."""
+    """(field, candidate, 5.12, Stream 9) for each that differs; "" where a side is missing."""
     refused: str
     """Why the records may not be compared at all (other accelerator, …); "" when they may."""
     changes: tuple[Change, ...]

@@ -80,7 +80,20 @@ class SelftestsArtifact:
     source_name: str
     """Package and version, tag or path: for people."""
     source_hashes: tuple[tuple[str, str], ...]
-    """(test name, hash of its sources) for test_progs: tells a changed test from a changed kernel."""
+    """(test, hash of its sources) for test_progs: tells a changed test from a changed kernel."""
     compiler: str
     """First line of `clang --version`."""
     pahole: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTree:
+    """A kernel source tree, or the part that the selftests are built from; never written to."""
+
+    path: Path
+    name: str
+    """For people: package and version, tag or path."""
+    version: str
+    """What the tree's Makefile says: `6.1.192`."""
+    sha256: str
+    """Identity of its content."""

@@ -69,7 +69,7 @@ class Splat:
     """A complaint of the kernel."""
 
     kind: str
-    """`panic`, `oops`, `warn`, `bug`, `rcu_stall`, `soft_lockup`, `hung_task`, `lockdep`, `kasan`, …"""
+    """`panic`, `oops`, `warn`, `bug`, `rcu_stall`, `soft_lockup`, `hung_task`, `lockdep`, …"""
     title: str
     signature: str
     during: str

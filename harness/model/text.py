@@ -13,12 +13,12 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 def inert(text: str) -> str:
     """Return text that a terminal, an XML and an HTML file can hold: no control characters.
 
-    Whole ANSI sequences vanish; other control characters become U+FFFD, so that their place is seen.
+    Whole ANSI sequences vanish; other control characters become U+FFFD: their place is seen.
     """
     return _HOSTILE.sub("\ufffd", _ANSI.sub("", text.replace("\r\n", "\n")))
 
 
 def inert_line(text: str, limit: int = 0) -> str:
-    """The same as one line, tabs and newlines as spaces; cut to `limit` characters when it is > 0."""
+    """The same as one line, white space folded; cut to `limit` characters when it is > 0."""
     line = " ".join(inert(text).split())
     return line if not limit or len(line) <= limit else line[: limit - 1] + "…"
