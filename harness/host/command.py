@@ -78,8 +78,8 @@ def run(
     """Run a command to its end and return what it printed.
 
     With `log`, both outputs go to that file (appended) and come back as "". Raises CommandError
-    when it cannot be started, runs over `timeout_s`, or (with `check`) ends with a status other than 0;
-    on any exception its whole process group is killed.
+    when it cannot be started, runs over `timeout_s`, or (with `check`) ends with a status other
+    than 0; on any exception its whole process group is killed.
     """
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(log.open("ab")) if log else None
