@@ -85,6 +85,8 @@ class RunRecord:
     """One run of one cell, or several of the same cell merged attempt by attempt."""
 
     schema: int = SCHEMA
+    role: str = "candidate"
+    """What it was made as: `candidate`, or the role of a baseline (`5.12`, `stream9`)."""
     run_id: str
     suite: str
     profile: str
