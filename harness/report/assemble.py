@@ -1,0 +1,328 @@
+"""Puts a report together: findings and changes into sections, cases into groups by cause."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from harness.model.arch import Arch
+from harness.model.case import LogSpan, Outcome
+from harness.model.change import (
+    Change,
+    ChangeKind,
+    Comparison,
+    Finding,
+    Gate,
+    Verdict,
+    Weight,
+)
+from harness.model.record import Incident, RunRecord
+from harness.report.content import (
+    CauseText,
+    Difference,
+    Entry,
+    Group,
+    Report,
+    Section,
+    SectionName,
+    Totals,
+)
+from harness.report.words import counted, joined, side_words
+
+UNEXPLAINED = "unexplained"
+"""The cause of a change that no rule of `configs/causes` explains."""
+
+_KIND_SECTION: Mapping[ChangeKind, SectionName] = MappingProxyType(
+    {
+        ChangeKind.LOST: SectionName.BLOCKS,
+        ChangeKind.REGRESSION: SectionName.BLOCKS,
+        ChangeKind.REGRESSION_VS_S9: SectionName.BLOCKS,
+        ChangeKind.REGRESSION_VS_512: SectionName.BLOCKS,
+        ChangeKind.WORSE_THAN_FLAKY: SectionName.BLOCKS,
+        ChangeKind.NO_DATA: SectionName.UNKNOWN,
+        ChangeKind.NO_BASIS: SectionName.UNKNOWN,
+        ChangeKind.XPASS: SectionName.NEW,
+        ChangeKind.COVERAGE_LOST: SectionName.NEW,
+        ChangeKind.FLAKY_NEW: SectionName.NEW,
+        ChangeKind.CHANGED_FAILURE: SectionName.NEW,
+        ChangeKind.EXPOSED_FAILURE: SectionName.NEW,
+        ChangeKind.NEW_TEST_FAILING: SectionName.NEW,
+        ChangeKind.TEST_REMOVED: SectionName.NEW,
+        ChangeKind.FIXED: SectionName.FIXED,
+        ChangeKind.INHERITED_S9: SectionName.KNOWN,
+        ChangeKind.KNOWN_BASELINE_FAILURE: SectionName.KNOWN,
+        ChangeKind.FLAKY_KNOWN: SectionName.KNOWN,
+    }
+)
+"""Where a change is told that no finding speaks of; kinds that are not here are only counted."""
+
+_WEIGHT_SECTION: Mapping[Weight, SectionName] = MappingProxyType(
+    {
+        Weight.BLOCKS: SectionName.BLOCKS,
+        Weight.INCONCLUSIVE: SectionName.UNKNOWN,
+        Weight.WARNS: SectionName.NEW,
+    }
+)
+
+
+def build_report(
+    gate: Gate | None,
+    comparisons: Sequence[Comparison],
+    records: Sequence[RunRecord],
+    *,
+    causes: Mapping[str, CauseText] = MappingProxyType({}),
+    run_folder: str = "",
+    kernel_args: tuple[str, ...] = (),
+) -> Report:
+    """Put together what is to be said. `records` are the candidate's, one a cell.
+
+    `run_folder` is the run's folder as the person may type it, "" when the records are elsewhere.
+    """
+    placed = _place(gate, comparisons, _spans(records))
+    sections = (_section(name, placed, gate, comparisons, records, causes) for name in SectionName)
+    present = tuple(section for section in sections if section.groups or section.statements)
+    totals = tuple(_totals(record) for record in records)
+    return Report(
+        verdict=gate.verdict if gate else None,
+        policy=gate.policy if gate else "",
+        headline=_headline(gate, present, totals),
+        run_id=records[0].run_id if records else "",
+        run_folder=run_folder,
+        kernel_args=kernel_args,
+        sections=present,
+        differences=tuple(
+            Difference(arch=item.arch, suite=item.suite, field=field, sides=(ours, a, b))
+            for item in comparisons
+            for field, ours, a, b in item.world_differences
+        ),
+        denied=_denied(records),
+        totals=totals,
+    )
+
+
+# -- which case stands where ---------------------------------------------------------------------
+
+_Placed = dict[SectionName, list[tuple[Entry, str]]]
+"""For each section its entries, each with the key of its group."""
+
+
+def _place(
+    gate: Gate | None,
+    comparisons: Sequence[Comparison],
+    spans: Mapping[tuple[Arch, str], tuple[str, LogSpan]],
+) -> _Placed:
+    finding_of = _first_finding_of_case(gate.findings if gate else ())
+    placed: _Placed = {name: [] for name in SectionName}
+    for comparison in comparisons:
+        for change in comparison.changes:
+            finding = finding_of.get(f"{change.arch} {change.case}")
+            section = _section_of(change, finding)
+            if section is not None:
+                span = spans.get((change.arch, str(change.case)))
+                placed[section].append((_entry(change, finding, span), _group_key(change)))
+    return placed
+
+
+def _first_finding_of_case(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """For each case the weightiest finding that rests on it; waived ones weigh least."""
+    order = list(_WEIGHT_SECTION)
+    weighed = [finding for finding in findings if finding.weight in _WEIGHT_SECTION]
+    weighed.sort(key=lambda finding: (bool(finding.waived_by), order.index(finding.weight)))
+    found: dict[str, Finding] = {}
+    for finding in weighed:
+        for case in finding.cases:
+            found.setdefault(case, finding)
+    return found
+
+
+def _section_of(change: Change, finding: Finding | None) -> SectionName | None:
+    if finding is None:
+        return _KIND_SECTION.get(change.kind)
+    if finding.waived_by:
+        return SectionName.KNOWN
+    section = _WEIGHT_SECTION[finding.weight]
+    if section is SectionName.NEW:  # a warning may be about what is known, as an inherited failure
+        own = _KIND_SECTION.get(change.kind)
+        return own if own in (SectionName.KNOWN, SectionName.FIXED) else section
+    return section
+
+
+def _entry(change: Change, finding: Finding | None, span: tuple[str, LogSpan] | None) -> Entry:
+    cell, log = span or ("", None)
+    return Entry(
+        arch=change.arch,
+        case=str(change.case),
+        kind=change.kind,
+        sides=(
+            side_words(change.candidate),
+            side_words(change.base_512),
+            side_words(change.base_s9),
+        ),
+        detail=change.candidate.detail,
+        explanation=change.explanation,
+        tags=change.tags,
+        log=f"{cell}/{log.log}" if log else "",
+        log_offset_b=log.begin_b if log else 0,
+        waived_by=finding.waived_by if finding else "",
+    )
+
+
+def _group_key(change: Change) -> str:
+    """The cause's id, else the signature behind a mark that no id has, else ""."""
+    if change.cause and change.cause != UNEXPLAINED:
+        return change.cause
+    return f"\0{change.candidate.signature}" if change.candidate.signature else ""
+
+
+def _spans(records: Sequence[RunRecord]) -> dict[tuple[Arch, str], tuple[str, LogSpan]]:
+    """For each case with a log its cell's folder and the span of its last attempt that is bad."""
+    found: dict[tuple[Arch, str], tuple[str, LogSpan]] = {}
+    for record in records:
+        cell = f"{record.world.arch}-{record.suite}"
+        for case in record.cases:
+            for attempt in case.attempts:
+                if attempt.log is not None and attempt.outcome is not Outcome.PASS:
+                    found[record.world.arch, str(case.case)] = (cell, attempt.log)
+    return found
+
+
+# -- sections ------------------------------------------------------------------------------------
+
+
+def _section(
+    name: SectionName,
+    placed: _Placed,
+    gate: Gate | None,
+    comparisons: Sequence[Comparison],
+    records: Sequence[RunRecord],
+    causes: Mapping[str, CauseText],
+) -> Section:
+    return Section(
+        name=name,
+        statements=_statements(name, gate, comparisons, records),
+        groups=_groups(placed[name], causes),
+    )
+
+
+def _groups(
+    placed: Sequence[tuple[Entry, str]], causes: Mapping[str, CauseText]
+) -> tuple[Group, ...]:
+    """Cases by cause, the largest group first; cases that nothing joins come last, together."""
+    by_key: dict[str, list[Entry]] = {}
+    for entry, key in placed:
+        by_key.setdefault(key, []).append(entry)
+    alone = by_key.pop("", [])
+    for key in [key for key in by_key if key.startswith("\0") and len(by_key[key]) == 1]:
+        alone += by_key.pop(key)
+    groups = [_group(key, entries, causes) for key, entries in by_key.items()]
+    groups.sort(key=lambda group: (-len(group.entries), group.title))
+    if alone:
+        title = "Each for a reason of its own" if groups or len(alone) > 1 else ""
+        groups.append(Group(title=title, advice="", entries=_sorted(alone)))
+    return tuple(groups)
+
+
+def _group(key: str, entries: list[Entry], causes: Mapping[str, CauseText]) -> Group:
+    if key.startswith("\0"):
+        return Group(
+            title=f"Same signature: {entries[0].detail}", advice="", entries=_sorted(entries)
+        )
+    text = causes.get(key, CauseText(title=key.replace("_", " ")))
+    return Group(title=text.title, advice=text.advice, entries=_sorted(entries))
+
+
+def _sorted(entries: list[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda entry: (entry.case, entry.arch)))
+
+
+def _statements(
+    name: SectionName,
+    gate: Gate | None,
+    comparisons: Sequence[Comparison],
+    records: Sequence[RunRecord],
+) -> tuple[str, ...]:
+    compared = {f"{change.arch} {change.case}" for item in comparisons for change in item.changes}
+    found = [
+        _finding_text(finding)
+        for finding in (gate.findings if gate else ())
+        if _section_of_finding(finding) is name and not set(finding.cases) & compared
+    ]
+    if name is SectionName.UNKNOWN:
+        found += [
+            f"{item.arch} {item.suite}: {item.refused}" for item in comparisons if item.refused
+        ]
+        if gate is None:
+            found += [
+                f"{record.world.arch} {record.suite}: {_incident_text(incident)}"
+                for record in records
+                for incident in record.incidents
+            ]
+    return tuple(dict.fromkeys(found))
+
+
+def _section_of_finding(finding: Finding) -> SectionName | None:
+    return SectionName.KNOWN if finding.waived_by else _WEIGHT_SECTION.get(finding.weight)
+
+
+def _finding_text(finding: Finding) -> str:
+    waived = f" (waived: {finding.waived_by})" if finding.waived_by else ""
+    return f"{finding.what}{waived}"
+
+
+def _incident_text(incident: Incident) -> str:
+    return f"{incident.ending.value.replace('_', ' ')} during {incident.during}: {incident.what}"
+
+
+# -- figures and the line at the top -------------------------------------------------------------
+
+
+def _totals(record: RunRecord) -> Totals:
+    counts = dict.fromkeys(Outcome, 0)
+    for case in record.cases:
+        counts[case.attempts[-1].outcome] += 1
+    return Totals(
+        arch=record.world.arch,
+        suite=record.suite,
+        profile=record.profile,
+        accel=str(record.world.accel),
+        release=record.world.kernel_release,
+        outcomes=counts,
+        duration_s=record.duration_s,
+        complete=record.complete,
+    )
+
+
+def _denied(records: Sequence[RunRecord]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for record in records:
+        for reason in record.denied.values():
+            counts[reason] = counts.get(reason, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _headline(gate: Gate | None, sections: Sequence[Section], totals: Sequence[Totals]) -> str:
+    kernels = list(dict.fromkeys(item.release for item in totals))
+    kernel = f"kernel {joined(kernels)}" if kernels else "the kernel"
+    if gate is None:
+        return f"{kernel} ran; no gate has judged it"
+    match gate.verdict:
+        case Verdict.ACCEPT:
+            arches = joined(list(dict.fromkeys(str(item.arch) for item in totals)))
+            return f"{kernel} may be released: nothing blocks it on {arches or 'any architecture'}"
+        case Verdict.REJECT:
+            return f"{kernel} must not be released: {_reason(sections, SectionName.BLOCKS)}"
+        case Verdict.INCONCLUSIVE:
+            return f"whether {kernel} may be released: {_reason(sections, SectionName.UNKNOWN)}"
+
+
+def _reason(sections: Sequence[Section], name: SectionName) -> str:
+    """The shortest account of a section: its first statement, or how many cases it rests on."""
+    section = next((section for section in sections if section.name is name), None)
+    if section is None:
+        return "the gate gives no reason"
+    cases = counted(section.case_count, "case")
+    if not section.statements:
+        verb = "blocks" if section.case_count == 1 else "block"
+        return f"{cases} {verb}" if name is SectionName.BLOCKS else f"{cases} without an answer"
+    more = len(section.statements) - 1
+    others = [counted(more, "more reason")] if more else []
+    others += [cases] if section.case_count else []
+    return section.statements[0] + (f" (and {joined(others)})" if others else "")

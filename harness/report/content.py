@@ -1,0 +1,133 @@
+"""What a report says, before any format: the sections, their order, and which case stands where.
+
+Each format renders a `Report`; none of them decides anything. `assemble.py` makes it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.model.arch import Arch
+from harness.model.case import Outcome
+from harness.model.change import ChangeKind, Verdict
+from harness.report.words import EXPECTED_FIELDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CauseText:
+    """What people wrote about a cause in `configs/causes`."""
+
+    title: str
+    advice: str = ""
+    """What to do about it; "" where nobody has said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One case on one architecture, as a report tells it. All texts are as the guest gave them."""
+
+    arch: Arch
+    case: str
+    kind: ChangeKind
+    sides: tuple[str, str, str]
+    """In words: the candidate, 5.12, Stream 9."""
+    detail: str
+    """The first telling line of its log."""
+    explanation: str
+    tags: tuple[str, ...]
+    log: str
+    """File of the run's folder; "" when there is none."""
+    log_offset_b: int
+    waived_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Cases that fail for one reason, as far as anybody can tell."""
+
+    title: str
+    advice: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def arch_counts(self) -> tuple[tuple[Arch, int], ...]:
+        counts = {arch: sum(entry.arch is arch for entry in self.entries) for arch in Arch}
+        return tuple((arch, count) for arch, count in counts.items() if count)
+
+
+class SectionName(StrEnum):
+    """The sections in their order; the value is the heading."""
+
+    BLOCKS = "What blocks"
+    UNKNOWN = "What cannot be told, and why"
+    NEW = "What is new"
+    FIXED = "What is fixed"
+    KNOWN = "What is known or waived"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    name: SectionName
+    statements: tuple[str, ...]
+    """Reasons that rest on no single case: a boot that failed, a baseline that is missing."""
+    groups: tuple[Group, ...]
+
+    @property
+    def case_count(self) -> int:
+        return sum(len(group.entries) for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One field of the world that is not the same on all sides; "" where a side is missing."""
+
+    arch: Arch
+    suite: str
+    field: str
+    sides: tuple[str, str, str]
+
+    @property
+    def is_expected(self) -> bool:
+        """It differs between any two kernels, so it says nothing against comparing them."""
+        return self.field in EXPECTED_FIELDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """One candidate record in figures."""
+
+    arch: Arch
+    suite: str
+    profile: str
+    accel: str
+    release: str
+    outcomes: Mapping[Outcome, int]
+    duration_s: float
+    complete: bool
+
+    @property
+    def cases(self) -> int:
+        return sum(self.outcomes.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that a report says, in the order in which it says it."""
+
+    verdict: Verdict | None
+    """None for a run that no gate has judged."""
+    policy: str
+    headline: str
+    run_id: str
+    run_folder: str
+    kernel_args: tuple[str, ...]
+    """How the candidate was named on the command line; for commands that run a case again."""
+    sections: tuple[Section, ...]
+    """In order; one that has nothing to say is left out."""
+    differences: tuple[Difference, ...]
+    denied: Mapping[str, int]
+    """Reason to number of cases left out for it."""
+    totals: tuple[Totals, ...]
+
+    def section(self, name: SectionName) -> Section | None:
+        return next((section for section in self.sections if section.name is name), None)
