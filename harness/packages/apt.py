@@ -1,0 +1,348 @@
+"""Packages of a Debian-like distribution by apt, for any architecture, without root.
+
+apt gets a state of its own below the cache: the host's sources, keys, proxies and preferences are
+read, nothing of the host is written, and its dpkg is not asked. Once something was fetched, the
+same question is answered from the cache, without apt and without a network, until the index is old.
+"""
+
+import contextlib
+import hashlib
+import logging
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from harness.host.cache import Cache, digest_of, file_lock, key_of, write_atomically
+from harness.host.command import CommandError, Finished, run
+from harness.model.errors import RigError, UserError
+from harness.packages import apt_text
+from harness.packages.source import FetchedPackage, PackageVersion
+
+__all__ = ["AptState", "FetchedPackage", "PackageVersion"]
+
+_log = logging.getLogger(__name__)
+
+_STALE_S = 12 * 3600.0
+_RETRY_S = 15 * 60.0
+"""After a refresh that failed: how long the old index is used without another try."""
+_REFRESH_LIMIT_S = 600.0
+_QUERY_LIMIT_S = 120.0
+_DOWNLOAD_LIMIT_S = 3600.0
+_HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
+_EVIDENCE_LINES = 8
+
+_ARCH = re.compile(r"[a-z0-9]+")
+
+
+class _Index(msgspec.Struct, forbid_unknown_fields=True):
+    """What is known of the private index; kept beside it."""
+
+    identity: str = ""
+    """Hash of the signed release files; "" when there is no index."""
+    sources: str = ""
+    """Hash of the sources that it was made from."""
+    refreshed_s: float = 0.0
+    tried_s: float = 0.0
+
+
+class AptState:
+    """apt's packages for one Debian architecture; see `PackageSource` for what each call promises.
+
+    Any number of processes may share the cache. `sources` replaces the host's list of sources (a
+    `.list` or a `.sources` file). `on_note` hears of what a person should know, such as the use of
+    an old index; without it the log does. `clock` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        debian_arch: str,
+        *,
+        sources: Path | None = None,
+        on_note: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not _ARCH.fullmatch(debian_arch):
+            raise UserError(f"not an architecture of Debian: {debian_arch!r}")
+        self._cache = cache
+        self._arch = debian_arch
+        self._sources = sources
+        self._note = on_note or _log.warning
+        self._clock = clock
+        name = debian_arch if sources is None else f"{debian_arch}-{key_of(s=str(sources))[:12]}"
+        self._root = cache.root / "apt" / name
+
+    def refresh_if_stale(self, *, max_age_s: float = _STALE_S) -> None:
+        """Fetch the index when it is older than `max_age_s`, or the sources have changed.
+
+        When that fails, an index that is there goes on being used, and `on_note` is told.
+        """
+        self._refreshed(max_age_s)
+
+    def newest(self, package: str, *, follow: bool = False) -> PackageVersion | None:
+        shown = self._show(package, "--no-all-versions")
+        if not shown or not follow:
+            return shown[0] if shown else None
+        real = apt_text.real_name(shown[0])
+        return shown[0] if real is None else self.newest(real)
+
+    def versions(self, package: str) -> tuple[PackageVersion, ...]:
+        return self._show(package, "--all-versions")
+
+    def fetch(self, names: Sequence[str], *, with_depends: bool) -> tuple[FetchedPackage, ...]:
+        wanted = tuple(sorted({apt_text.checked_name(name) for name in names}))
+        index = self._refreshed(_STALE_S)
+        packages = self._resolved(index, wanted, with_depends)
+        try:
+            self._download(self._missing(packages))
+        except CommandError as error:
+            # A repository drops a package once a newer one is there: the index may be too old.
+            again = self._refreshed(max_age_s=0.0)
+            if again.identity == index.identity:
+                raise _not_fetched(self._missing(packages), error) from error
+            packages = self._resolved(again, wanted, with_depends)
+            self._download_again(packages)
+        return tuple(self._fetched(package) for package in packages)
+
+    def _download_again(self, packages: tuple[PackageVersion, ...]) -> None:
+        missing = self._missing(packages)
+        try:
+            self._download(missing)
+        except CommandError as error:
+            raise _not_fetched(missing, error) from error
+
+    # The index
+
+    def _refreshed(self, max_age_s: float) -> _Index:
+        sources = self._sources_identity()
+        index = self._read_index()
+        if self._is_usable(index, sources, max_age_s):
+            return index
+        with self._locked():
+            index = self._read_index()
+            if not self._is_usable(index, sources, max_age_s):
+                index = self._refresh(index, sources)
+        return index
+
+    def _is_usable(self, index: _Index, sources: str, max_age_s: float) -> bool:
+        now = self._clock()
+        if not index.identity or index.sources != sources:
+            return False
+        return now - index.refreshed_s < max_age_s or (
+            max_age_s > 0 and now - index.tried_s < _RETRY_S
+        )
+
+    def _refresh(self, old: _Index, sources: str) -> _Index:
+        now = self._clock()
+        failure: CommandError | None = None
+        try:
+            self._apt("apt-get", "update", "-q", limit_s=_REFRESH_LIMIT_S)
+        except CommandError as error:
+            failure = error
+        identity = self._index_identity()
+        if not identity:
+            raise self._no_index(failure)
+        index = _Index(identity=identity, sources=sources, refreshed_s=now, tried_s=now)
+        if failure is not None:
+            index.refreshed_s = old.refreshed_s
+            self._note(
+                f"the package index of {self._arch} could not be refreshed, the one of "
+                f"{_day(old.refreshed_s)} is used ({apt_text.last_error(failure.output)})"
+            )
+        if identity != old.identity:
+            shutil.rmtree(self._root / "answers", ignore_errors=True)
+        write_atomically(self._root / "index.json", msgspec.json.encode(index))
+        return index
+
+    def _no_index(self, failure: CommandError | None) -> RigError:
+        if failure is None:
+            return RigError(
+                f"the package sources of this host have nothing for {self._arch}",
+                hint="name a kernel, or a list of sources that has that architecture",
+            )
+        return _failure(f"cannot fetch the package index of {self._arch}", failure)
+
+    def _read_index(self) -> _Index:
+        try:
+            return msgspec.json.decode((self._root / "index.json").read_bytes(), type=_Index)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return _Index()
+
+    def _index_identity(self) -> str:
+        lists = self._root / "lists"
+        names = sorted(path.name for path in lists.iterdir() if path.is_file())
+        if not any(name.partition("_Packages")[1] for name in names):
+            return ""
+        return digest_of(
+            *(part for name in names if name != "lock" for part in _identifying(lists / name))
+        )
+
+    def _sources_identity(self) -> str:
+        files: list[Path] = []
+        for place in (self._sources,) if self._sources else _HOST_SOURCES:
+            files += sorted(place.glob("*")) if place.is_dir() else [place]
+        return digest_of(*(part for f in files if f.is_file() for part in (str(f), f)))
+
+    # Questions, and their answers by index
+
+    def _show(self, package: str, extent: str) -> tuple[PackageVersion, ...]:
+        name = apt_text.checked_name(package)
+
+        def ask() -> tuple[PackageVersion, ...]:
+            found = self._apt("apt-cache", "show", extent, name, check=False)
+            return apt_text.read_packages(found.stdout)
+
+        index = self._refreshed(_STALE_S)
+        return self._answer(index, ask, question="show", extent=extent, name=name)
+
+    def _resolved(
+        self, index: _Index, names: tuple[str, ...], with_depends: bool
+    ) -> tuple[PackageVersion, ...]:
+        def ask() -> tuple[PackageVersion, ...]:
+            verb = ("install", "-y") if with_depends else ("download",)
+            try:
+                listed = self._apt("apt-get", *verb, "-qq", "--print-uris", *names)
+            except CommandError as error:
+                raise self._unresolved(names, error) from error
+            exact = sorted(set(apt_text.read_uris(listed.stdout)))
+            if not exact:
+                return ()
+            shown = self._apt("apt-cache", "show", *exact)
+            return apt_text.exactly(apt_text.read_packages(shown.stdout), exact)
+
+        return self._answer(index, ask, question="fetch", names=names, depends=with_depends)
+
+    def _answer(
+        self, index: _Index, ask: Callable[[], tuple[PackageVersion, ...]], **question: object
+    ) -> tuple[PackageVersion, ...]:
+        path = self._root / "answers" / index.identity[:16] / (key_of(**question) + ".json")
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+            return msgspec.json.decode(path.read_bytes(), type=tuple[PackageVersion, ...])
+        with self._locked():
+            answer = ask()
+        write_atomically(path, msgspec.json.encode(answer))
+        return answer
+
+    def _unresolved(self, names: tuple[str, ...], error: CommandError) -> RigError | UserError:
+        unknown = apt_text.not_found(error.output)
+        if unknown is None:
+            return _failure(f"apt cannot put {', '.join(names)} of {self._arch} together", error)
+        known = self._apt("apt-cache", "pkgnames", unknown[:3], check=False).stdout.split()
+        near = ", ".join(apt_text.near_names(unknown, known))
+        hint = f"did you mean {near}?" if near else "is it in the host's package sources?"
+        return UserError(f"no package {unknown} for {self._arch}", hint=hint)
+
+    # Files
+
+    def _missing(self, packages: tuple[PackageVersion, ...]) -> tuple[PackageVersion, ...]:
+        return tuple(p for p in packages if not self._cache.has("deb", p.sha256))
+
+    def _fetched(self, package: PackageVersion) -> FetchedPackage:
+        folder = self._cache.path("deb", package.sha256)
+        return FetchedPackage(
+            name=package.name,
+            version=package.version,
+            path=folder / _file_name(package),
+            sha256=package.sha256,
+        )
+
+    def _download(self, packages: tuple[PackageVersion, ...]) -> None:
+        """Fetch into the cache. Raises CommandError when apt fails, RigError for a checksum."""
+        if not packages:
+            return
+        with self._locked(), tempfile.TemporaryDirectory(dir=self._root) as name:
+            folder = Path(name)
+            exact = [f"{p.name}={p.version}" for p in packages]
+            self._apt("apt-get", "download", "-q", *exact, limit_s=_DOWNLOAD_LIMIT_S, cwd=folder)
+            files = {path.name.partition("_")[0]: path for path in folder.glob("*.deb")}
+            for package in packages:
+                self._store(package, files.get(package.name))
+
+    def _store(self, package: PackageVersion, file: Path | None) -> None:
+        if file is None:
+            raise RigError(f"apt fetched no file for {package.name} {package.version}")
+        with file.open("rb") as stream:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        if actual != package.sha256:
+            raise RigError(
+                f"{file.name} is not what the index promises: its SHA-256 is {actual}, "
+                f"{package.sha256} was promised",
+                hint="something between here and the repository changes files; nothing was kept",
+            )
+
+        def move(folder: Path) -> None:
+            file.chmod(0o444)
+            file.rename(folder / _file_name(package))
+
+        self._cache.entry("deb", package.sha256, move)
+
+    # apt
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with file_lock(self._root / "apt.lock"):
+            yield
+
+    def _apt(
+        self,
+        program: str,
+        *arguments: str,
+        limit_s: float = _QUERY_LIMIT_S,
+        cwd: Path | None = None,
+        check: bool = True,
+    ) -> Finished:
+        if shutil.which(program) is None:
+            raise RigError(
+                f"the distribution's packages are fetched with {program}, which this host lacks",
+                hint="name a kernel: a .deb, or an image with its modules",
+            )
+        config = self._configured()
+        argv = (program, "-c", str(config), *arguments)
+        return run(argv, timeout_s=limit_s, cwd=cwd, check=check)
+
+    def _configured(self) -> Path:
+        """Write apt's configuration and the folders that it names; return its path."""
+        for name in ("state", "lists/partial", "archives/partial", "log"):
+            (self._root / name).mkdir(parents=True, exist_ok=True)
+        (self._root / "state/status").touch()  # nothing is installed
+        path = self._root / "apt.conf"
+        text = apt_text.config_text(self._root, self._arch, self._sources).encode()
+        if not path.is_file() or path.read_bytes() != text:
+            write_atomically(path, text)
+        return path
+
+
+def _identifying(path: Path) -> tuple[str | Path, ...]:
+    """What tells one index from another: a release file's content, which has all the checksums."""
+    if path.name.endswith("Release"):
+        return (path.name, path)
+    info = path.stat()
+    return (path.name, f"{info.st_size} {info.st_mtime_ns}")
+
+
+def _file_name(package: PackageVersion) -> str:
+    version = package.version.replace(":", "%3a")
+    return f"{package.name}_{version}_{package.architecture}.deb"
+
+
+def _not_fetched(packages: Sequence[PackageVersion], error: CommandError) -> RigError:
+    names = [f"{p.name} {p.version}" for p in packages]
+    what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more packages"
+    return _failure(f"cannot fetch {what}", error)
+
+
+def _failure(what: str, error: CommandError) -> RigError:
+    return RigError(
+        f"{what}: {apt_text.last_error(error.output or str(error))}",
+        hint="check the network, or name a kernel that is here already",
+        evidence=tuple(error.output.splitlines()[-_EVIDENCE_LINES:]),
+    )
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else "a part"
