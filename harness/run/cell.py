@@ -13,13 +13,13 @@ from harness.model.kernel import KernelArtifact, SelftestsArtifact
 from harness.model.plan import Batch, Plan
 from harness.model.record import Ending, Incident, RunRecord, World
 from harness.run.budget import speed_of
-from harness.run.engine import Engine, SuiteHooks
+from harness.run.engine import Engine
 from harness.run.recorder import EventSink, Recorder
 from harness.run.session import Session
+from harness.suites.base import Suite
 from harness.triage.splat import SplatScanner
 from harness.vm.accel import Accelerator
-from harness.vm.guest_vm import VirtualMachine
-from harness.vm.machine import MachineSpec, guest_cmdline
+from harness.vm.machine import MachineSpec, kernel_cmdline
 from harness.vm.qemu import QemuBinary
 
 BOOT_TIMEOUT_S = 120.0
@@ -44,7 +44,7 @@ class GuestSetup:
             arch_spec=self.arch_spec,
             kernel_image=self.kernel.image,
             initrd=self.initrd,
-            cmdline=guest_cmdline(self.arch_spec, self.accel, self.extra_cmdline),
+            cmdline=kernel_cmdline(self.arch_spec, self.accel.kind, self.extra_cmdline),
             memory_mib=memory_mib or self.memory_mib,
             cpus=self.cpus,
             accel=self.accel,
@@ -61,7 +61,9 @@ class CellRequest:
     setup: GuestSetup
     selftests: SelftestsArtifact
     plan: Plan
-    hooks: SuiteHooks
+    suite: Suite
+    cwd: str
+    """Where the suite's programs lie in the guest."""
     budget_factor: float = 1.0
 
 
@@ -107,7 +109,8 @@ class CellRun:
         )
         engine = Engine(
             plan,
-            request.hooks,
+            request.suite,
+            request.cwd,
             self._boot,
             self._recorder,
             budget_factor=request.budget_factor,
@@ -154,15 +157,19 @@ class CellRun:
         self._on_event(PhaseStarted(arch=arch, phase="boot", detail=f"guest {self._boots}"))
         begin = self._clock()
         scanner = SplatScanner(log=f"{folder.name}/console.log")
-        vm = VirtualMachine(
-            self._request.setup.machine(batch.memory_mib), folder, self._request.setup.qemu
-        )
 
         def take_line(text: str, begin_b: int, end_b: int) -> None:
             for splat in scanner.feed(text, begin_b, end_b, during=self._recorder.current):
                 self._recorder.splat(splat)
 
-        guest = Session(vm, on_console_line=take_line, clock=self._clock)
+        setup = self._request.setup
+        guest = Session(
+            setup.machine(batch.memory_mib),
+            folder,
+            setup.qemu,
+            on_console_line=take_line,
+            clock=self._clock,
+        )
         with self._guest_lock:
             self._guest = guest
         try:

@@ -6,7 +6,7 @@ trusted with the next one: the rest goes on in a fresh guest.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.guest.wire import Begin, Damage, End, Line
@@ -17,20 +17,10 @@ from harness.model.record import Ending, Incident
 from harness.run.budget import Budgets, speed_of
 from harness.run.recorder import Recorder
 from harness.run.session import Death, GuestGone, Session
-from harness.suites.base import CaseReport, Reader
+from harness.suites.base import CaseReport, Reader, Suite
 
 _POLL_S = 0.2
 _SIGNALLED = 128  # a shell's status of a program that a signal ended is 128 + n
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteHooks:
-    """What the engine must know of a suite: its commands and its dialects."""
-
-    command: Callable[[Batch, Sequence[PlannedCase]], tuple[str, tuple[PlannedCase, ...]]]
-    """Shell text for the guest and the cases that it will run, in order."""
-    reader: Callable[[Batch, Sequence[PlannedCase]], Reader]
-    cwd: str
 
 
 @dataclass(slots=True)
@@ -38,15 +28,22 @@ class _Execution:
     """One process in a guest: the cases that it was asked for, and those it has answered."""
 
     run_id: str
-    batch: Batch
-    chosen: tuple[PlannedCase, ...]
+    program: str
+    chosen: Mapping[CaseId, PlannedCase]
+    """In the order in which the process runs them."""
     reader: Reader
+    log: str
+    """The output log that offsets are of, below the cell's folder."""
     since: float
+    """When the case in flight began."""
+    current: PlannedCase | None
     answered: set[CaseId] = field(default_factory=set)
+    took_s: dict[CaseId, float] = field(default_factory=dict)
 
     @property
-    def in_flight(self) -> PlannedCase | None:
-        return next((item for item in self.chosen if item.case not in self.answered), None)
+    def unanswered(self) -> PlannedCase | None:
+        """The first case without an outcome; results that a reader holds back do not count yet."""
+        return next((item for key, item in self.chosen.items() if key not in self.answered), None)
 
 
 class Engine:
@@ -55,7 +52,8 @@ class Engine:
     def __init__(
         self,
         plan: Plan,
-        hooks: SuiteHooks,
+        suite: Suite,
+        cwd: str,
         boot: Callable[[Batch], Session],
         recorder: Recorder,
         *,
@@ -63,7 +61,8 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
-        self._hooks = hooks
+        self._suite = suite
+        self._cwd = cwd
         self._boot = boot
         self._recorder = recorder
         self._budget_factor = budget_factor
@@ -120,22 +119,24 @@ class Engine:
             self._release()
 
     def _execute(self, guest: Session, batch: Batch, remaining: list[PlannedCase]) -> _Execution:
-        text, chosen = self._hooks.command(batch, remaining)
+        launch = self._suite.launch(batch, remaining)
         self._runs += 1
         execution = _Execution(
             run_id=f"r{self._runs}",
-            batch=batch,
-            chosen=chosen,
-            reader=self._hooks.reader(batch, chosen),
+            program=batch.program,
+            chosen={item.case: item for item in launch.cases},
+            reader=self._suite.reader(batch, launch.cases),
+            log=f"{guest.vm.folder.name}/output.log",
             since=self._clock(),
+            current=None,
         )
-        self._announce(execution)
+        self._advance(execution)
         try:
-            guest.run_program(execution.run_id, self._hooks.cwd, text)
+            guest.run_program(execution.run_id, self._cwd, launch.shell)
             self._follow(guest, execution)
         except GuestGone as gone:
             self._bury(execution, gone.death)
-        for problem in execution.reader.problems:
+        for problem in (*execution.reader.problems, *execution.reader.notices):
             self._recorder.problem(batch.program, problem)
         return execution
 
@@ -145,57 +146,72 @@ class Engine:
             for item in guest.poll(_POLL_S):
                 if isinstance(item, Line):
                     self._take(execution, execution.reader.feed(item))
+                    self._advance(execution)
                 elif isinstance(item, Damage):
-                    self._recorder.problem(execution.batch.program, f"damage: {item.reason}")
+                    self._recorder.problem(execution.program, f"damage: {item.reason}")
                 elif isinstance(item, Begin):
                     execution.since = self._clock()
                 elif isinstance(item, End) and item.run_id == execution.run_id:
                     self._end(execution, item.status)
                     return
-            case = execution.in_flight
-            if case is not None and self._clock() - execution.since > self._budgets.of(case):
-                self._overrun(guest, execution, case)
+            case = execution.current
+            budget_s = self._budgets.of(case) if case else self._budgets.patience_s
+            if self._clock() - execution.since > budget_s:
+                self._overrun(guest, execution, budget_s)
                 return
 
     def _take(self, execution: _Execution, reports: Sequence[CaseReport]) -> None:
         for report in reports:
-            case = CaseId(self._plan.suite, (execution.batch.program, *report.path))
-            planned = any(item.case == case for item in execution.chosen)
-            if planned and case in execution.answered:
-                self._recorder.problem(execution.batch.program, f"reported twice: {case}")
-                continue
-            now = self._clock()
-            duration_s = now - execution.since if planned else None
-            if not self._recorder.report(case, report, duration_s, planned=planned):
-                continue
-            if planned:
+            case = CaseId(self._plan.suite, (execution.program, *report.path))
+            planned = case in execution.chosen
+            took_s = execution.took_s.get(case)
+            kept = self._recorder.report(case, report, took_s, planned=planned, log=execution.log)
+            if kept and planned:
                 execution.answered.add(case)
-                execution.since = now
-                self._announce(execution)
 
-    def _announce(self, execution: _Execution) -> None:
-        case = execution.in_flight
-        if case is not None:
-            self._recorder.in_flight(case, self._budgets.of(case))
+    def _advance(self, execution: _Execution) -> None:
+        """Follow the reader to the next case in flight; its time begins now."""
+        path = execution.reader.in_flight
+        case = None if path is None else CaseId(self._plan.suite, (execution.program, *path))
+        current = execution.chosen.get(case) if case else None
+        if current is execution.current:
+            return
+        now = self._clock()
+        if execution.current is not None:
+            execution.took_s[execution.current.case] = now - execution.since
+        execution.current, execution.since = current, now
+        if current is not None:
+            self._recorder.in_flight(current, self._budgets.of(current))
 
     # -- endings ---------------------------------------------------------------------------------
 
     def _end(self, execution: _Execution, status: int) -> None:
         self._take(execution, execution.reader.finish(status))
-        case = execution.in_flight
+        case = execution.unanswered
         if case is None:
+            if status > _SIGNALLED:
+                self._release(dirty=True)
+            return
+        if execution.reader.refused and not execution.answered:
+            # One reason for all: the program would say the same in a fresh guest.
+            for item in execution.chosen.values():
+                self._settle(execution, item, Outcome.LOST, execution.reader.refused)
             return
         if status > _SIGNALLED:
-            what = f"{execution.batch.program} was ended by signal {status - _SIGNALLED}"
-            self._settle(execution, case, Outcome.CRASH, what)
+            # The reader has judged the case that the signal hit; the rest goes on elsewhere.
+            if not execution.answered:
+                what = f"{execution.program} was ended by signal {status - _SIGNALLED}"
+                self._settle(execution, case, Outcome.CRASH, what)
         else:
-            what = f"{execution.batch.program} ended with status {status} and no result for it"
+            what = f"{execution.program} ended with status {status} and no result for it"
             self._settle(execution, case, Outcome.LOST, what)
         self._release(dirty=True)
 
-    def _overrun(self, guest: Session, execution: _Execution, case: PlannedCase) -> None:
-        budget_s = self._budgets.of(case)
+    def _overrun(self, guest: Session, execution: _Execution, budget_s: float) -> None:
+        """The case in flight (or a program that will not end after its last one) is out of time."""
+        case = execution.current
         what = f"no result within its budget of {budget_s:.0f} s"
+        during = str(case.case) if case else execution.program
         try:
             guest.kill_program(execution.run_id)
             self._drain(guest, execution)
@@ -207,13 +223,13 @@ class Engine:
             self._recorder.incident(
                 Incident(
                     ending=Ending.HUNG,
-                    during=str(case.case),
+                    during=during,
                     what=gone.death.what,
                     evidence=gone.death.evidence,
                 )
             )
         self._take(execution, execution.reader.finish(None))
-        if case.case not in execution.answered:
+        if case is not None and case.case not in execution.answered:
             self._settle(execution, case, Outcome.TIMEOUT, what)
         self._release(dirty=True)
 
@@ -225,12 +241,13 @@ class Engine:
                     self._take(execution, execution.reader.feed(item))
                 elif isinstance(item, End) and item.run_id == execution.run_id:
                     return
+        raise GuestGone(Death(ending=Ending.HUNG, what="a killed program did not end"))
 
     def _bury(self, execution: _Execution, death: Death) -> None:
         """The guest died: settle the case in flight, keep what was said before."""
         self._take(execution, execution.reader.finish(None))
-        case = execution.in_flight
-        during = str(case.case) if case else execution.batch.program
+        case = execution.unanswered
+        during = str(case.case) if case else execution.program
         self._recorder.incident(
             Incident(ending=death.ending, during=during, what=death.what, evidence=death.evidence)
         )
@@ -242,8 +259,7 @@ class Engine:
     def _settle(
         self, execution: _Execution, case: PlannedCase, outcome: Outcome, what: str
     ) -> None:
-        duration_s = self._clock() - execution.since
-        self._recorder.settle(case.case, outcome, what, duration_s)
+        self._recorder.settle(case.case, outcome, what, self._clock() - execution.since)
         execution.answered.add(case.case)
 
 

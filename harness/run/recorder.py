@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from harness.model.case import Attempt, CaseId, CaseRecord, Outcome
+from harness.model.case import Attempt, CaseId, CaseRecord, LogSpan, Outcome
 from harness.model.events import CaseFinished, CaseStarted, Event, GuestDied
 from harness.model.plan import Plan, PlannedCase
 from harness.model.record import Incident, Splat
@@ -66,12 +66,19 @@ class Recorder:
         self._current = name
 
     def report(
-        self, case: CaseId, report: CaseReport, duration_s: float | None, *, planned: bool
+        self,
+        case: CaseId,
+        report: CaseReport,
+        duration_s: float | None,
+        *,
+        planned: bool,
+        log: str,
     ) -> bool:
         """Keep what a program said of a case.
 
         Returns False, and keeps nothing but the complaint, for a case that has its outcome already
-        and for one that nobody planned and that is no subtest of a planned one.
+        and for one that nobody planned and that is no subtest of a planned one. `log` names the
+        output log that the report's offsets are of.
         """
         if case in self._attempts:
             self.problem(case.path[0], f"reported twice: {case}")
@@ -91,7 +98,7 @@ class Recorder:
             detail=detail,
             signature=signed,
             duration_s=duration_s,
-            log=report.log,
+            log=_span(report, log),
             splats=tuple(self._splats_of.get(str(case), ())),
         )
         self._keep(case, attempt)
@@ -189,6 +196,13 @@ class Recorder:
     def _note(self, kind: str, **facts: object) -> None:
         with self._lock:
             self._log.append(kind, t_s=round(self._clock() - self._started, 3), **facts)
+
+
+def _span(report: CaseReport, log: str) -> LogSpan | None:
+    # A pass points to nothing: its log says nothing, and thousands of spans would hide the diff.
+    if report.outcome is Outcome.PASS or report.end_b <= report.begin_b:
+        return None
+    return LogSpan(log=log, begin_b=report.begin_b, end_b=report.end_b)
 
 
 def outcome_counts(cases: Sequence[CaseRecord]) -> dict[Outcome, int]:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.guest.wire import Begin, Damage, End, Line, Wire
 from harness.model.errors import KernelError, RigError
@@ -16,6 +17,8 @@ from harness.run.death import ConsoleWatch
 from harness.run.lines import LineSplitter
 from harness.vm.console import ChannelClosed
 from harness.vm.guest_vm import VirtualMachine
+from harness.vm.machine import MachineSpec
+from harness.vm.qemu import QemuBinary
 
 Item = Begin | End | Line | Damage
 
@@ -60,12 +63,15 @@ class Session:
 
     def __init__(
         self,
-        vm: VirtualMachine,
+        spec: MachineSpec,
+        folder: Path,
+        qemu: QemuBinary,
         *,
         on_console_line: Callable[[str, int, int], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.vm = vm
+        # A started machine is always drained: an unread serial line stops its guest.
+        self.vm = VirtualMachine(spec, folder, qemu, on_console=self._take_console)
         self.watch = ConsoleWatch()
         self.hello: Hello | None = None
         self.calibration_ms = 0.0
@@ -86,8 +92,7 @@ class Session:
         Raises RigError when not one byte came from the guest, KernelError when it spoke and did not
         reach its agent within `timeout_s`.
         """
-        # A started machine is always drained: an unread serial line stops its guest.
-        self.vm.start(on_console=self._take_console)
+        self.vm.start()
         deadline = self._clock() + timeout_s
         try:
             self._await_ready(deadline)
