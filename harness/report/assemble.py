@@ -14,6 +14,7 @@ from harness.model.change import (
     Verdict,
     Weight,
 )
+from harness.model.errors import ExitStatus, HarnessError
 from harness.model.record import Incident, RunRecord
 from harness.report.content import (
     CauseText,
@@ -23,9 +24,10 @@ from harness.report.content import (
     Report,
     Section,
     SectionName,
+    Statement,
     Totals,
 )
-from harness.report.words import counted, joined, side_words
+from harness.report.words import BASELINE_NAMES, counted, joined, side_words
 
 UNEXPLAINED = "unexplained"
 """The cause of a change that no rule of `configs/causes` explains."""
@@ -68,17 +70,23 @@ def build_report(
     comparisons: Sequence[Comparison],
     records: Sequence[RunRecord],
     *,
+    errors: Sequence[tuple[Arch, HarnessError]] = (),
     causes: Mapping[str, CauseText] = MappingProxyType({}),
     run_folder: str = "",
     kernel_args: tuple[str, ...] = (),
 ) -> Report:
-    """Put together what is to be said. `records` are the candidate's, one a cell.
+    """Put together what is to be said.
 
+    `records` are the candidate's, one a cell; `errors` tell what kept a cell from its plan's end.
     `run_folder` is the run's folder as the person may type it, "" when the records are elsewhere.
     """
     placed = _place(gate, comparisons, _spans(records))
-    sections = (_section(name, placed, gate, comparisons, records, causes) for name in SectionName)
-    present = tuple(section for section in sections if section.groups or section.statements)
+    stated = _statements(gate, comparisons, errors)
+    present = tuple(
+        Section(name=name, statements=stated[name], groups=_groups(placed[name], causes))
+        for name in SectionName
+        if stated[name] or placed[name]
+    )
     totals = tuple(_totals(record) for record in records)
     return Report(
         verdict=gate.verdict if gate else None,
@@ -92,6 +100,13 @@ def build_report(
             Difference(arch=item.arch, suite=item.suite, field=field, sides=(ours, a, b))
             for item in comparisons
             for field, ours, a, b in item.world_differences
+        ),
+        incidents=tuple(
+            Statement(
+                text=f"{record.world.arch}: {_incident_text(incident)}", evidence=incident.evidence
+            )
+            for record in records
+            for incident in record.incidents
         ),
         denied=_denied(records),
         totals=totals,
@@ -117,7 +132,8 @@ def _place(
             section = _section_of(change, finding)
             if section is not None:
                 span = spans.get((change.arch, str(change.case)))
-                placed[section].append((_entry(change, finding, span), _group_key(change)))
+                entry = _entry(change, finding, span, comparison.missing_baselines)
+                placed[section].append((entry, _group_key(change)))
     return placed
 
 
@@ -145,16 +161,22 @@ def _section_of(change: Change, finding: Finding | None) -> SectionName | None:
     return section
 
 
-def _entry(change: Change, finding: Finding | None, span: tuple[str, LogSpan] | None) -> Entry:
+def _entry(
+    change: Change,
+    finding: Finding | None,
+    span: tuple[str, LogSpan] | None,
+    missing: tuple[str, ...],
+) -> Entry:
     cell, log = span or ("", None)
+    role_512, role_s9 = BASELINE_NAMES
     return Entry(
         arch=change.arch,
         case=str(change.case),
         kind=change.kind,
         sides=(
             side_words(change.candidate),
-            side_words(change.base_512),
-            side_words(change.base_s9),
+            "no baseline" if role_512 in missing else side_words(change.base_512),
+            "no baseline" if role_s9 in missing else side_words(change.base_s9),
         ),
         detail=change.candidate.detail,
         explanation=change.explanation,
@@ -172,6 +194,11 @@ def _group_key(change: Change) -> str:
     return f"\0{change.candidate.signature}" if change.candidate.signature else ""
 
 
+def _is_lonely(key: str, entries: Sequence[Entry]) -> bool:
+    """Whether a signature joins nothing: the same case on two architectures is one case."""
+    return key.startswith("\0") and len({entry.case for entry in entries}) == 1
+
+
 def _spans(records: Sequence[RunRecord]) -> dict[tuple[Arch, str], tuple[str, LogSpan]]:
     """For each case with a log its cell's folder and the span of its last attempt that is bad."""
     found: dict[tuple[Arch, str], tuple[str, LogSpan]] = {}
@@ -187,21 +214,6 @@ def _spans(records: Sequence[RunRecord]) -> dict[tuple[Arch, str], tuple[str, Lo
 # -- sections ------------------------------------------------------------------------------------
 
 
-def _section(
-    name: SectionName,
-    placed: _Placed,
-    gate: Gate | None,
-    comparisons: Sequence[Comparison],
-    records: Sequence[RunRecord],
-    causes: Mapping[str, CauseText],
-) -> Section:
-    return Section(
-        name=name,
-        statements=_statements(name, gate, comparisons, records),
-        groups=_groups(placed[name], causes),
-    )
-
-
 def _groups(
     placed: Sequence[tuple[Entry, str]], causes: Mapping[str, CauseText]
 ) -> tuple[Group, ...]:
@@ -210,21 +222,19 @@ def _groups(
     for entry, key in placed:
         by_key.setdefault(key, []).append(entry)
     alone = by_key.pop("", [])
-    for key in [key for key in by_key if key.startswith("\0") and len(by_key[key]) == 1]:
+    for key in [key for key, entries in by_key.items() if _is_lonely(key, entries)]:
         alone += by_key.pop(key)
     groups = [_group(key, entries, causes) for key, entries in by_key.items()]
     groups.sort(key=lambda group: (-len(group.entries), group.title))
     if alone:
-        title = "Each for a reason of its own" if groups or len(alone) > 1 else ""
+        title = "Each for a reason of its own" if groups else ""
         groups.append(Group(title=title, advice="", entries=_sorted(alone)))
     return tuple(groups)
 
 
 def _group(key: str, entries: list[Entry], causes: Mapping[str, CauseText]) -> Group:
     if key.startswith("\0"):
-        return Group(
-            title=f"Same signature: {entries[0].detail}", advice="", entries=_sorted(entries)
-        )
+        return Group(title="The same failure", advice="", entries=_sorted(entries))
     text = causes.get(key, CauseText(title=key.replace("_", " ")))
     return Group(title=text.title, advice=text.advice, entries=_sorted(entries))
 
@@ -234,28 +244,27 @@ def _sorted(entries: list[Entry]) -> tuple[Entry, ...]:
 
 
 def _statements(
-    name: SectionName,
     gate: Gate | None,
     comparisons: Sequence[Comparison],
-    records: Sequence[RunRecord],
-) -> tuple[str, ...]:
+    errors: Sequence[tuple[Arch, HarnessError]],
+) -> dict[SectionName, tuple[Statement, ...]]:
+    """What is to be said that rests on no single case, each thing once."""
+    said: dict[SectionName, dict[str, Statement]] = {name: {} for name in SectionName}
+    for arch, error in errors:
+        name = SectionName.BLOCKS if error.status is ExitStatus.REJECT else SectionName.UNKNOWN
+        text = f"{arch}: {error}"
+        said[name][text] = Statement(text=text, hint=error.hint, evidence=error.evidence)
     compared = {f"{change.arch} {change.case}" for item in comparisons for change in item.changes}
-    found = [
-        _finding_text(finding)
-        for finding in (gate.findings if gate else ())
-        if _section_of_finding(finding) is name and not set(finding.cases) & compared
-    ]
-    if name is SectionName.UNKNOWN:
-        found += [
-            f"{item.arch} {item.suite}: {item.refused}" for item in comparisons if item.refused
-        ]
-        if gate is None:
-            found += [
-                f"{record.world.arch} {record.suite}: {_incident_text(incident)}"
-                for record in records
-                for incident in record.incidents
-            ]
-    return tuple(dict.fromkeys(found))
+    for finding in gate.findings if gate else ():
+        section = _section_of_finding(finding)
+        if section is not None and not set(finding.cases) & compared:
+            text = _finding_text(finding)
+            said[section].setdefault(text, Statement(text=text))
+    for item in comparisons:
+        if item.refused:
+            text = f"{item.arch} {item.suite}: {item.refused}"
+            said[SectionName.UNKNOWN].setdefault(text, Statement(text=text))
+    return {name: tuple(statements.values()) for name, statements in said.items()}
 
 
 def _section_of_finding(finding: Finding) -> SectionName | None:
@@ -282,7 +291,7 @@ def _totals(record: RunRecord) -> Totals:
         arch=record.world.arch,
         suite=record.suite,
         profile=record.profile,
-        accel=str(record.world.accel),
+        accel=record.world.accel,
         release=record.world.kernel_release,
         outcomes=counts,
         duration_s=record.duration_s,
@@ -306,7 +315,7 @@ def _headline(gate: Gate | None, sections: Sequence[Section], totals: Sequence[T
     match gate.verdict:
         case Verdict.ACCEPT:
             arches = joined(list(dict.fromkeys(str(item.arch) for item in totals)))
-            return f"{kernel} may be released: nothing blocks it on {arches or 'any architecture'}"
+            return f"{kernel} may be released on {arches or 'no architecture'}"
         case Verdict.REJECT:
             return f"{kernel} must not be released: {_reason(sections, SectionName.BLOCKS)}"
         case Verdict.INCONCLUSIVE:
@@ -325,4 +334,4 @@ def _reason(sections: Sequence[Section], name: SectionName) -> str:
     more = len(section.statements) - 1
     others = [counted(more, "more reason")] if more else []
     others += [cases] if section.case_count else []
-    return section.statements[0] + (f" (and {joined(others)})" if others else "")
+    return section.statements[0].text + (f" (and {joined(others)})" if others else "")

@@ -3,11 +3,11 @@
 Each format renders a `Report`; none of them decides anything. `assemble.py` makes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.model.arch import Arch
+from harness.model.arch import AccelKind, Arch
 from harness.model.case import Outcome
 from harness.model.change import ChangeKind, Verdict
 from harness.report.words import EXPECTED_FIELDS
@@ -42,17 +42,54 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Entries of one case that say the same on several architectures: told once."""
+
+    entry: Entry
+    arches: tuple[Arch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Cases that fail for one reason, as far as anybody can tell."""
 
     title: str
+    """"" for a group that needs none."""
     advice: str
     entries: tuple[Entry, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The entries, a case that is alike on several architectures once."""
+        alike: dict[tuple[object, ...], list[Entry]] = {}
+        for entry in self.entries:
+            key = (entry.case, entry.kind, entry.sides, entry.detail, entry.tags, entry.waived_by)
+            alike.setdefault(key, []).append(entry)
+        return tuple(
+            Row(entry=entries[0], arches=tuple(entry.arch for entry in entries))
+            for entries in alike.values()
+        )
+
+    @property
+    def shared_kind(self) -> Entry | None:
+        """An entry whose kind and explanation hold for all, when there are several and they do."""
+        return _shared(self.entries, lambda entry: (entry.kind, entry.explanation, entry.tags))
+
+    @property
+    def shared_detail(self) -> Entry | None:
+        """An entry whose log line is that of all, when there are several and it is."""
+        return _shared(self.entries, lambda entry: (entry.detail,))
 
     @property
     def arch_counts(self) -> tuple[tuple[Arch, int], ...]:
         counts = {arch: sum(entry.arch is arch for entry in self.entries) for arch in Arch}
         return tuple((arch, count) for arch, count in counts.items() if count)
+
+
+def _shared(
+    entries: tuple[Entry, ...], part: Callable[[Entry], tuple[object, ...]]
+) -> Entry | None:
+    return entries[0] if len(entries) > 1 and len({part(entry) for entry in entries}) == 1 else None
 
 
 class SectionName(StrEnum):
@@ -66,10 +103,19 @@ class SectionName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A reason that rests on no single case: a boot that failed, a baseline that is missing."""
+
+    text: str
+    hint: str = ""
+    evidence: tuple[str, ...] = ()
+    """A few lines of a log that show it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     name: SectionName
-    statements: tuple[str, ...]
-    """Reasons that rest on no single case: a boot that failed, a baseline that is missing."""
+    statements: tuple[Statement, ...]
     groups: tuple[Group, ...]
 
     @property
@@ -99,7 +145,7 @@ class Totals:
     arch: Arch
     suite: str
     profile: str
-    accel: str
+    accel: AccelKind
     release: str
     outcomes: Mapping[Outcome, int]
     duration_s: float
@@ -124,6 +170,8 @@ class Report:
     """How the candidate was named on the command line; for commands that run a case again."""
     sections: tuple[Section, ...]
     """In order; one that has nothing to say is left out."""
+    incidents: tuple[Statement, ...]
+    """What happened to guests."""
     differences: tuple[Difference, ...]
     denied: Mapping[str, int]
     """Reason to number of cases left out for it."""

@@ -1,9 +1,9 @@
 """The words of the reports: what each standing, change and outcome is called in front of people."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from harness.model.arch import Arch
+from harness.model.arch import AccelKind, Arch
 from harness.model.case import Outcome
 from harness.model.change import ChangeKind, Side, Standing, Verdict
 
@@ -43,6 +43,10 @@ OUTCOME_WORDS: Mapping[Outcome, str] = MappingProxyType(
     }
 )
 """Outcomes in the order of their columns."""
+
+ACCEL_WORDS: Mapping[AccelKind, str] = MappingProxyType(
+    {AccelKind.KVM: "KVM", AccelKind.TCG: "TCG (emulation)"}
+)
 
 BAD_OUTCOMES = frozenset({Outcome.FAIL, Outcome.CRASH, Outcome.TIMEOUT, Outcome.LOST})
 
@@ -162,7 +166,10 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def rerun_command(arch: Arch, case: str, kernel_args: tuple[str, ...] = ()) -> tuple[str, ...]:
+def rerun_command(
+    arches: Iterable[Arch], case: str, kernel_args: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """The command that runs one case again, alone; a subtest is run with its test."""
     test = "/".join(case.split("/", 3)[:3])
-    return ("harness", "run", *kernel_args, "--arch", str(arch), "--only", test)
+    named = tuple(word for arch in arches for word in ("--arch", str(arch)))
+    return ("harness", "run", *kernel_args, *named, "--only", test)
