@@ -58,8 +58,8 @@ class ChannelStuck(ChannelError):
 class Channel(_Spawn):
     """One channel of a guest.
 
-    Read it in one of two ways: by `expect_exact` (or `expect`, which searches all unmatched text
-    again at each read), or by `read_chunk`. Both raise RigError when the log cannot be written or
+    Read it in one of two ways: as text, by `read_line`, `expect_exact` or `expect` (which searches
+    all unmatched text again at each read), or as bytes, by `read_chunk`. Both raise RigError when the log cannot be written or
     the hook failed: what came is drained even so.
 
     A lossless channel makes the guest wait while its reader is slow. Another one never does: what
@@ -157,6 +157,18 @@ class Channel(_Spawn):
             return self._taken(_READ_B, timeout_s)
         except EOFError:
             raise ChannelClosed(f"the {self.name} channel has ended") from None
+
+    def read_line(self, timeout_s: float) -> str | None:
+        """Return the next whole line without its end, None when none came in time.
+
+        Raises ChannelClosed at the end; a last line without an end is torn, and only in the log.
+        """
+        found = self.expect_exact(["\n", TIMEOUT, EOF], timeout=max(0.0, timeout_s))
+        if found == 1:
+            return None
+        if found == 2:
+            raise ChannelClosed(f"the {self.name} channel has ended")
+        return (self.before or "").removesuffix("\r")
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:
         """For pexpect: return new text; raises its TIMEOUT and EOF."""

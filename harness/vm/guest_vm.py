@@ -11,7 +11,7 @@ from harness.host.command import kill_group
 from harness.model.errors import RigError
 from harness.vm.console import BytesHook, Channel
 from harness.vm.machine import MachineSpec, Sockets, machine_argv
-from harness.vm.monitor import Monitor, MonitorError
+from harness.vm.monitor import Monitor, MonitorError, MonitorEvent
 from harness.vm.qemu import QemuBinary
 from harness.vm.spawner import SPAWNER
 from harness.vm.timeline import Timeline
@@ -128,6 +128,10 @@ class VirtualMachine:
         """End QEMU now and reap it; what it had sent stays readable. Harmless the second time."""
         if self._child is not None:
             kill_group(self._child)
+
+    def monitor_events(self) -> tuple[MonitorEvent, ...]:
+        """All that QEMU has said unasked, oldest first; also after the end."""
+        return self.monitor.events_since(0)
 
     def stderr_text(self) -> str:
         """The end of what QEMU printed."""
