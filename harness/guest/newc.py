@@ -4,12 +4,13 @@ No program of the host does this without root (device nodes), without times and 
 host's files, and in an order of our own.
 """
 
+import hashlib
 import io
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from harness.model.errors import RigError
 
@@ -46,6 +47,12 @@ class Entry:
             raise ValueError(f"not a name inside the guest's root: {self.name!r}")
         if self.name == _TRAILER:
             raise ValueError(f"{self.name!r} ends an archive")
+
+
+class Sink(Protocol):
+    """What an archive is written to: a file, or anything else that takes bytes."""
+
+    def write(self, data: bytes, /) -> object: ...
 
 
 def directory(name: str, permissions: int = 0o755) -> Entry:
@@ -88,7 +95,7 @@ def tree_entries(root: Path, at: str = "") -> Iterator[Entry]:
             raise RigError(f"{path} is no file, folder or symbolic link")
 
 
-def write_newc(entries: Iterable[Entry], file: BinaryIO) -> None:
+def write_newc(entries: Iterable[Entry], file: Sink) -> None:
     """Write an archive: sorted by name, missing parent folders added, padded to a segment's end.
 
     Raises ValueError when two entries have one name, and RigError for a file that cannot be
@@ -101,6 +108,13 @@ def write_newc(entries: Iterable[Entry], file: BinaryIO) -> None:
     counter.pad(SEGMENT_ALIGNMENT_B)
 
 
+def digest_of_entries(entries: Iterable[Entry]) -> str:
+    """Return the SHA-256 in hex of the archive that `write_newc` would write."""
+    digest = _Digest()
+    write_newc(entries, digest)
+    return digest.total.hexdigest()
+
+
 def read_newc(file: BinaryIO) -> Iterator[Entry]:
     """Yield the entries of one archive or of several in a row; contents are held in memory.
 
@@ -110,10 +124,20 @@ def read_newc(file: BinaryIO) -> Iterator[Entry]:
         yield from _read_archive(file)
 
 
+class _Digest:
+    """A sink that only hashes."""
+
+    def __init__(self) -> None:
+        self.total = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> None:
+        self.total.update(data)
+
+
 class _Counter:
     """A file that knows how much was written to it: the target need not be able to tell."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Sink) -> None:
         self.file = file
         self.written_b = 0
 
