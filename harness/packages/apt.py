@@ -8,6 +8,7 @@ same question is answered from the cache, without apt and without a network, unt
 import contextlib
 import hashlib
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from harness.host.cache import Cache, digest_of, file_lock, key_of, write_atomically
-from harness.host.command import CommandError, Finished, run
+from harness.host.command import CommandError, run
 from harness.model.errors import RigError, UserError
 from harness.packages import apt_text
 from harness.packages.source import FetchedPackage, PackageVersion
@@ -35,6 +36,7 @@ _QUERY_LIMIT_S = 120.0
 _DOWNLOAD_LIMIT_S = 3600.0
 _HOST_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 _EVIDENCE_LINES = 8
+_NETWORK_HINT = "check the network, or name a kernel that is here already"
 
 _ARCH = re.compile(r"[a-z0-9]+")
 
@@ -89,7 +91,7 @@ class AptState:
         if not shown or not follow:
             return shown[0] if shown else None
         real = apt_text.real_name(shown[0])
-        return shown[0] if real is None else self.newest(real)
+        return shown[0] if real is None else self.newest(real, follow=True)
 
     def versions(self, package: str) -> tuple[PackageVersion, ...]:
         return self._show(package, "--all-versions")
@@ -99,22 +101,16 @@ class AptState:
         index = self._refreshed(_STALE_S)
         packages = self._resolved(index, wanted, with_depends)
         try:
-            self._download(self._missing(packages))
+            self._download(packages)
         except CommandError as error:
-            # A repository drops a package once a newer one is there: the index may be too old.
-            again = self._refreshed(max_age_s=0.0)
-            if again.identity == index.identity:
-                raise _not_fetched(self._missing(packages), error) from error
-            packages = self._resolved(again, wanted, with_depends)
-            self._download_again(packages)
+            if not apt_text.says_outdated(error.output):
+                raise _not_fetched(packages, error) from error
+            packages = self._resolved(self._refreshed(max_age_s=0.0), wanted, with_depends)
+            try:
+                self._download(packages)
+            except CommandError as again:
+                raise _not_fetched(packages, again) from again
         return tuple(self._fetched(package) for package in packages)
-
-    def _download_again(self, packages: tuple[PackageVersion, ...]) -> None:
-        missing = self._missing(packages)
-        try:
-            self._download(missing)
-        except CommandError as error:
-            raise _not_fetched(missing, error) from error
 
     # The index
 
@@ -141,7 +137,9 @@ class AptState:
         now = self._clock()
         failure: CommandError | None = None
         try:
-            self._apt("apt-get", "update", "-q", limit_s=_REFRESH_LIMIT_S)
+            # An old index is better than a long wait for a network that is not there.
+            tries = ("-o", "Acquire::Retries=0") if old.identity else ()
+            self._apt("apt-get", "update", "-q", *tries, limit_s=_REFRESH_LIMIT_S)
         except CommandError as error:
             failure = error
         identity = self._index_identity()
@@ -186,36 +184,58 @@ class AptState:
         files: list[Path] = []
         for place in (self._sources,) if self._sources else _HOST_SOURCES:
             files += sorted(place.glob("*")) if place.is_dir() else [place]
-        return digest_of(*(part for f in files if f.is_file() for part in (str(f), f)))
+        return digest_of(*(part for f in files if f.is_file() for part in _source_facts(f)))
 
     # Questions, and their answers by index
 
     def _show(self, package: str, extent: str) -> tuple[PackageVersion, ...]:
         name = apt_text.checked_name(package)
-
-        def ask() -> tuple[PackageVersion, ...]:
-            found = self._apt("apt-cache", "show", extent, name, check=False)
-            return apt_text.read_packages(found.stdout)
-
         index = self._refreshed(_STALE_S)
-        return self._answer(index, ask, question="show", extent=extent, name=name)
+        return self._answer(
+            index, lambda: self._shown(extent, name), question="show", extent=extent, name=name
+        )
 
     def _resolved(
         self, index: _Index, names: tuple[str, ...], with_depends: bool
     ) -> tuple[PackageVersion, ...]:
         def ask() -> tuple[PackageVersion, ...]:
+            self._check_known(names)
             verb = ("install", "-y") if with_depends else ("download",)
             try:
-                listed = self._apt("apt-get", *verb, "-qq", "--print-uris", *names)
+                listed = self._apt("apt-get", *verb, "-q", "--print-uris", *names)
             except CommandError as error:
-                raise self._unresolved(names, error) from error
-            exact = sorted(set(apt_text.read_uris(listed.stdout)))
-            if not exact:
-                return ()
-            shown = self._apt("apt-cache", "show", *exact)
-            return apt_text.exactly(apt_text.read_packages(shown.stdout), exact)
+                what = f"apt cannot put {', '.join(names)} of {self._arch} together"
+                raise _failure(what, error, hint="") from error
+            exact = sorted(set(apt_text.read_uris(listed)))
+            return apt_text.exactly(self._shown("--no-all-versions", *exact), exact)
 
         return self._answer(index, ask, question="fetch", names=names, depends=with_depends)
+
+    def _check_known(self, names: tuple[str, ...]) -> None:
+        # apt-get would take a name that it does not know for a pattern, and find others by it.
+        shown = self._shown("--no-all-versions", *names)
+        known = {text for p in shown for text in (p.name, f"{p.name}={p.version}")}
+        for unknown in (name for name in names if name not in known):
+            name, _, version = unknown.partition("=")
+            others = [p.version for p in self._shown("--all-versions", name)]
+            if version and others:
+                raise UserError(
+                    f"no version {version} of {name} for {self._arch}",
+                    hint=f"the package sources have {', '.join(others)}",
+                )
+            listed = self._apt("apt-cache", "pkgnames", name[:3]).split()
+            near = ", ".join(apt_text.near_names(name, listed))
+            hint = f"did you mean {near}?" if near else "is it in the host's package sources?"
+            raise UserError(f"no package {name} for {self._arch}", hint=hint)
+
+    def _shown(self, *arguments: str) -> tuple[PackageVersion, ...]:
+        try:
+            text = self._apt("apt-cache", "show", *arguments)
+        except CommandError as error:
+            if apt_text.says_none(error.output):
+                return ()
+            raise _failure(f"apt cannot read the package index of {self._arch}", error) from error
+        return apt_text.read_packages(text)
 
     def _answer(
         self, index: _Index, ask: Callable[[], tuple[PackageVersion, ...]], **question: object
@@ -225,25 +245,15 @@ class AptState:
             return msgspec.json.decode(path.read_bytes(), type=tuple[PackageVersion, ...])
         with self._locked():
             answer = ask()
-        write_atomically(path, msgspec.json.encode(answer))
+            write_atomically(path, msgspec.json.encode(answer))
         return answer
-
-    def _unresolved(self, names: tuple[str, ...], error: CommandError) -> RigError | UserError:
-        unknown = apt_text.not_found(error.output)
-        if unknown is None:
-            return _failure(f"apt cannot put {', '.join(names)} of {self._arch} together", error)
-        known = self._apt("apt-cache", "pkgnames", unknown[:3], check=False).stdout.split()
-        near = ", ".join(apt_text.near_names(unknown, known))
-        hint = f"did you mean {near}?" if near else "is it in the host's package sources?"
-        return UserError(f"no package {unknown} for {self._arch}", hint=hint)
 
     # Files
 
-    def _missing(self, packages: tuple[PackageVersion, ...]) -> tuple[PackageVersion, ...]:
-        return tuple(p for p in packages if not self._cache.has("deb", p.sha256))
-
     def _fetched(self, package: PackageVersion) -> FetchedPackage:
         folder = self._cache.path("deb", package.sha256)
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # so that a clean-up by age keeps what is in use
         return FetchedPackage(
             name=package.name,
             version=package.version,
@@ -252,15 +262,16 @@ class AptState:
         )
 
     def _download(self, packages: tuple[PackageVersion, ...]) -> None:
-        """Fetch into the cache. Raises CommandError when apt fails, RigError for a checksum."""
-        if not packages:
+        """Fetch into the cache what is not there. Raises CommandError, RigError for a checksum."""
+        missing = [p for p in packages if not self._cache.has("deb", p.sha256)]
+        if not missing:
             return
         with self._locked(), tempfile.TemporaryDirectory(dir=self._root) as name:
             folder = Path(name)
-            exact = [f"{p.name}={p.version}" for p in packages]
+            exact = [f"{p.name}={p.version}" for p in missing]
             self._apt("apt-get", "download", "-q", *exact, limit_s=_DOWNLOAD_LIMIT_S, cwd=folder)
             files = {path.name.partition("_")[0]: path for path in folder.glob("*.deb")}
-            for package in packages:
+            for package in missing:
                 self._store(package, files.get(package.name))
 
     def _store(self, package: PackageVersion, file: Path | None) -> None:
@@ -285,8 +296,15 @@ class AptState:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with file_lock(self._root / "apt.lock"):
-            yield
+        """One process at a time; what the disk refuses meanwhile is a RigError."""
+        try:
+            with file_lock(self._root / "apt.lock"):
+                yield
+        except OSError as error:
+            raise RigError(
+                f"cannot write to the cache {self._root}: {error.strerror}",
+                hint="free some space, or name another place with HARNESS_CACHE",
+            ) from error
 
     def _apt(
         self,
@@ -294,16 +312,20 @@ class AptState:
         *arguments: str,
         limit_s: float = _QUERY_LIMIT_S,
         cwd: Path | None = None,
-        check: bool = True,
-    ) -> Finished:
+    ) -> str:
+        """Run one of apt's programs and return what it printed. Raises CommandError."""
         if shutil.which(program) is None:
             raise RigError(
                 f"the distribution's packages are fetched with {program}, which this host lacks",
                 hint="name a kernel: a .deb, or an image with its modules",
             )
-        config = self._configured()
-        argv = (program, "-c", str(config), *arguments)
-        return run(argv, timeout_s=limit_s, cwd=cwd, check=check)
+        argv = (program, "-c", str(self._configured()), *arguments)
+        ended = run(argv, timeout_s=limit_s, cwd=cwd, check=False)
+        if ended.status != 0:
+            # It explains itself on one output and complains on the other.
+            said = ended.stdout + ended.stderr
+            raise CommandError(argv, f"status {ended.status}", status=ended.status, output=said)
+        return ended.stdout
 
     def _configured(self) -> Path:
         """Write apt's configuration and the folders that it names; return its path."""
@@ -325,21 +347,25 @@ def _identifying(path: Path) -> tuple[str | Path, ...]:
     return (path.name, f"{info.st_size} {info.st_mtime_ns}")
 
 
+def _source_facts(path: Path) -> tuple[str | Path, ...]:
+    if os.access(path, os.R_OK):
+        return (str(path), path)
+    return (str(path), str(path.stat().st_mtime_ns))
+
+
 def _file_name(package: PackageVersion) -> str:
     version = package.version.replace(":", "%3a")
     return f"{package.name}_{version}_{package.architecture}.deb"
 
 
 def _not_fetched(packages: Sequence[PackageVersion], error: CommandError) -> RigError:
-    names = [f"{p.name} {p.version}" for p in packages]
-    what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more packages"
-    return _failure(f"cannot fetch {what}", error)
+    return _failure(f"cannot fetch the {len(packages)} packages that are needed", error)
 
 
-def _failure(what: str, error: CommandError) -> RigError:
+def _failure(what: str, error: CommandError, *, hint: str = _NETWORK_HINT) -> RigError:
     return RigError(
         f"{what}: {apt_text.last_error(error.output or str(error))}",
-        hint="check the network, or name a kernel that is here already",
+        hint=hint,
         evidence=tuple(error.output.splitlines()[-_EVIDENCE_LINES:]),
     )
 

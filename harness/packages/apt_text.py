@@ -12,16 +12,6 @@ from harness.packages.source import PackageVersion
 
 # libelf1, g++-12, linux-source-6.1=6.1.140-1: nothing that apt could take for an option or a glob
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*(?:=[A-Za-z0-9.+:~-]+)?")
-# E: Unable to locate package foo
-# E: Couldn't find any package by glob 'python3.99'
-# E: Package 'foo' has no installation candidate
-# E: Version '1' for 'foo' was not found
-_NOT_FOUND = re.compile(
-    r"E: (?:Unable to locate package (?P<unknown>\S+)"
-    r"|Couldn't find any package by (?:glob|regex) '(?P<pattern>[^']+)'"
-    r"|Package '(?P<virtual>[^']+)' has no installation candidate"
-    r"|Version '[^']*' for '(?P<version>[^']+)' was not found)"
-)
 # 'http://…/libc6_2.36_arm64.deb' libc6_2.36-9+deb12u14_arm64.deb 2324660 MD5Sum:96654eb2…
 _URI = re.compile(r"^'[^']*' (?P<name>[^_\s]+)_(?P<version>[^_\s]+)_\S+ \d+ \S*$", re.MULTILINE)
 # linux-image-rt-amd64 | linux-image-6.1 (>= 6.1~), python3:any
@@ -46,8 +36,8 @@ APT::Get::Always-Include-Phased-Updates "true";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
 Acquire::Retries "2";
-Acquire::http::Timeout "30";
-Acquire::https::Timeout "30";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 Acquire::IndexTargets::deb-src::Sources::DefaultEnabled "false";
@@ -97,10 +87,15 @@ def read_uris(text: str) -> tuple[str, ...]:
     return tuple(f"{m['name']}={unquote(m['version'])}" for m in _URI.finditer(text))
 
 
-def not_found(errors: str) -> str | None:
-    """Return the package that apt says it does not know; None when it says nothing of the kind."""
-    match = _NOT_FOUND.search(errors)
-    return next((text for text in match.groups() if text), None) if match else None
+def says_none(errors: str) -> bool:
+    """Whether what `apt-cache show` says is that there is no such package."""
+    return "E: No packages found" in errors
+
+
+def says_outdated(errors: str) -> bool:
+    """Whether apt fails because the repository has moved on since the index was fetched."""
+    # E: Failed to fetch http://…/hostname_3.23_amd64.deb  404  Not Found [IP: …]
+    return any(words in errors for words in ("404 ", "Hash Sum mismatch", "unexpected size"))
 
 
 def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -110,8 +105,11 @@ def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
 def last_error(output: str) -> str:
     """Return the line of apt's output that says best what went wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("E:", "Err:"))]
-    return (errors or lines or ["it said nothing"])[0]
+    for mark in ("E:", "Err:", "W:", ""):
+        for line in lines:
+            if line.startswith(mark):
+                return line
+    return "it said nothing"
 
 
 def exactly(
@@ -135,13 +133,15 @@ def real_name(package: PackageVersion) -> str | None:
     """Return what a metapackage stands for, None when it is a real one.
 
     `linux-image-amd64` stands for `linux-image-6.1.0-37-amd64`: the one of its dependencies that
-    shares its first words and has a number where it has none.
+    shares its first words and has a number.
     """
-    if _has_number(package.name):
+    says_so = "meta-package" in package.fields.get("Description", "")
+    if _has_number(package.name) and not says_so:
         return None
     head = "-".join(package.name.split("-")[:2])
     heirs = [name for name in package.depends if name.startswith(head) and _has_number(name)]
-    return max(heirs, key=len, default=None)
+    heir = max(heirs, key=len, default="")
+    return heir if len(heir) > len(package.name) else None
 
 
 def _has_number(name: str) -> bool:
