@@ -5,23 +5,21 @@ and only for modules that are asked for: reading all 4000 of a distribution take
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from harness.host.cache import Cache, digest_of
+import msgspec
+
+from harness.host.config import data_root, load_toml
 from harness.kernel.kmod_index import IndexedModule, index_files
 from harness.model.errors import KernelError
 from harness.model.kernel import KernelArtifact
-from harness.packages.compression import open_decompressed
 from harness.packages.elf import ModuleInfo, module_info, module_name
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
-_COPIED_INDEXES = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
-_LAYOUT = 1  # of the tree for the guest: part of its key in the cache
-
-ReadInfo = Callable[[Path], ModuleInfo]
+_COPIED_INDEXES = ("modules.builtin", "modules.builtin.modinfo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +35,18 @@ class ModuleTree:
 class Closure:
     """Modules with all that they need."""
 
-    infos: Mapping[Path, ModuleInfo]
+    files: tuple[Path, ...]
     """In load order: whatever a module needs comes before it."""
     unknown: tuple[str, ...]
     """Wanted, and neither a module nor built in."""
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(self.infos)
+
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """configs/kernels/modules.toml"""
+
+    boot: tuple[str, ...]
+    boot_wanted: tuple[str, ...]
+    loadable: tuple[str, ...]
 
 
 def canonical(name: str) -> str:
@@ -68,29 +70,49 @@ def module_tree(folder: Path) -> ModuleTree:
     )
 
 
-def boot_modules(kernel: KernelArtifact, names: Sequence[str]) -> tuple[Path, ...]:
+def boot_modules(kernel: KernelArtifact, names: Sequence[str] | None = None) -> tuple[Path, ...]:
     """Return the files to load for `names` in load order, built-in ones left out.
 
-    () for a kernel that came without modules: then all must be built in, and preflight looks at
-    that. Raises KernelError when one is neither built in nor a module.
+    Without `names`, those of configs/kernels/modules.toml. () for a kernel that came without
+    modules: then all must be built in, and preflight looks at that. Raises KernelError when one is
+    neither built in nor a module.
     """
     if kernel.modules is None:
         return ()
-    closure = module_closure(module_tree(kernel.modules), names)
+    tree = module_tree(kernel.modules)
+    wanted = () if names is not None else _wanted().boot_wanted
+    closure = module_closure(tree, _wanted().boot if names is None else names)
     if closure.unknown:
         raise KernelError(
             f"kernel {kernel.release} has no {', '.join(closure.unknown)}: "
             f"neither built in nor a module in {kernel.modules}",
             hint="build it with the drivers of a QEMU guest, or name the folder with its modules",
         )
-    return closure.files
+    both = (*closure.files, *module_closure(tree, wanted).files)
+    return tuple(dict.fromkeys(both))
 
 
-def guest_modules(kernel: KernelArtifact, names: Sequence[str]) -> tuple[Path, ...]:
+def guest_modules(kernel: KernelArtifact, names: Sequence[str] | None = None) -> tuple[Path, ...]:
     """The same for modules that are good to have: those that are missing are left out."""
     if kernel.modules is None:
         return ()
-    return module_closure(module_tree(kernel.modules), names).files
+    wanted = _wanted().loadable if names is None else names
+    return module_closure(module_tree(kernel.modules), wanted).files
+
+
+def modprobe_files(kernel: KernelArtifact, files: Iterable[Path]) -> Mapping[str, bytes]:
+    """Return what modprobe reads in the guest, by its path there: `lib/modules/<release>/…`.
+
+    `files` lie below `kernel.modules` with all that they need, as the functions above return them,
+    and keep their places there, decompressed. Without modules, indexes of nothing.
+    """
+    found: Mapping[str, bytes] = index_files((), ())
+    if kernel.modules is not None:
+        tree = module_tree(kernel.modules)
+        copied = _copied(tree.folder)
+        modinfo = copied.get("modules.builtin.modinfo", b"")
+        found = {**copied, **index_files(tuple(_indexed(tree, files)), tree.builtin, modinfo)}
+    return {f"lib/modules/{kernel.release}/{name}": data for name, data in found.items()}
 
 
 def has_module(kernel: KernelArtifact, name: str) -> bool | None:
@@ -101,110 +123,68 @@ def has_module(kernel: KernelArtifact, name: str) -> bool | None:
     return canonical(name) in tree.files or canonical(name) in tree.builtin
 
 
-def module_closure(
-    tree: ModuleTree, names: Iterable[str], *, read: ReadInfo = module_info
-) -> Closure:
-    """Return `names` and whatever they need, directly or not, softly or not.
+def module_closure(tree: ModuleTree, names: Iterable[str], *, softly: bool = True) -> Closure:
+    """Return `names` and whatever they need, directly or not; also what they need `softly`.
 
     A soft dependency that is missing is no fault, as for modprobe; a hard one is: KernelError.
     """
-    infos: dict[Path, ModuleInfo] = {}
+    files: dict[Path, None] = {}
     unknown: list[str] = []
     for name in names:
         wanted = canonical(name)
         if wanted in tree.files:
-            _visit(tree, wanted, read, infos, ())
+            _visit(tree, wanted, files, softly, ())
         elif wanted not in tree.builtin:
             unknown.append(name)
-    return Closure(infos=infos, unknown=tuple(unknown))
-
-
-def guest_module_tree(kernel: KernelArtifact, names: Sequence[str], cache: Cache) -> Path:
-    """Return a folder with `lib/modules/<release>`: `names`, what they need, and their indexes.
-
-    What is missing is left out; modules are decompressed, since not every modprobe can. Made once
-    for each content. The folder is empty but for the indexes for a kernel without modules.
-    """
-    if kernel.modules is None:
-        closure = Closure(infos={}, unknown=())
-        extra: Mapping[str, bytes] = index_files((), ())
-    else:
-        tree = module_tree(kernel.modules)
-        closure = module_closure(tree, names)
-        copied = _copied(tree.folder)
-        modinfo = copied.get("modules.builtin.modinfo", b"")
-        extra = {**copied, **index_files(_indexed(tree, closure), tree.builtin, modinfo)}
-    texts = [part for name, data in sorted(extra.items()) for part in (name, data)]
-    key = digest_of(str(_LAYOUT), kernel.release, *texts, *sorted(closure.files))
-
-    def make(root: Path) -> None:
-        folder = root / "lib" / "modules" / kernel.release
-        folder.mkdir(parents=True)
-        for name, data in extra.items():
-            (folder / name).write_bytes(data)
-        for path in closure.files:
-            target = folder / _guest_name(path.relative_to(kernel.modules or path.parent))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open_decompressed(path) as source:
-                target.write_bytes(source.read())
-
-    return cache.entry("guest-modules", key, make)
+    return Closure(files=tuple(files), unknown=tuple(unknown))
 
 
 def _visit(
-    tree: ModuleTree,
-    name: str,
-    read: ReadInfo,
-    infos: dict[Path, ModuleInfo],
-    above: tuple[str, ...],
+    tree: ModuleTree, name: str, files: dict[Path, None], softly: bool, above: tuple[str, ...]
 ) -> None:
     """Add a module after all that it needs. `above` holds who asked: softdeps may be circular."""
     path = tree.files[name]
-    if path in infos or name in above:
+    if path in files or name in above:
         return
-    info = read(path)
+    info = _info(path)
     for need in info.depends:
         if need not in tree.files and need not in tree.builtin:
             raise KernelError(f"{path}: needs the module {need}, which is not in {tree.folder}")
-    softly = {canonical(alias) for alias in (*info.soft_pre, *info.soft_post)}
-    before = [*info.depends, *(canonical(alias) for alias in info.soft_pre)]
-    for need in before:
+    before = (*info.depends, *(info.soft_pre if softly else ()))
+    for need in map(canonical, before):
         if need in tree.files:
-            _visit(tree, need, read, infos, (*above, name))
-    infos[path] = info
-    for need in sorted(softly):
+            _visit(tree, need, files, softly, (*above, name))
+    files[path] = None
+    for need in map(canonical, info.soft_post if softly else ()):
         if need in tree.files:
-            _visit(tree, need, read, infos, (*above, name))
+            _visit(tree, need, files, softly, (*above, name))
 
 
-def _indexed(tree: ModuleTree, closure: Closure) -> tuple[IndexedModule, ...]:
-    def path_of(path: Path) -> str:
+def _indexed(tree: ModuleTree, files: Iterable[Path]) -> Iterator[IndexedModule]:
+    def place(path: Path) -> str:
         return _guest_name(path.relative_to(tree.folder))
 
-    return tuple(
-        IndexedModule(
+    for path in dict.fromkeys(files):
+        info = _info(path)
+        needs = module_closure(tree, (module_name(path),), softly=False).files
+        yield IndexedModule(
             name=module_name(path),
-            path=path_of(path),
-            needs=tuple(map(path_of, _hard_needs(tree, closure, path))),
+            path=place(path),
+            needs=tuple(place(need) for need in needs if need != path),
             aliases=info.aliases,
             soft_pre=info.soft_pre,
             soft_post=info.soft_post,
         )
-        for path, info in closure.infos.items()
-    )
 
 
-def _hard_needs(tree: ModuleTree, closure: Closure, path: Path) -> tuple[Path, ...]:
-    """All that a module needs, directly or not, in the closure's load order."""
-    needed: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        for name in closure.infos[waiting.pop()].depends:
-            need = tree.files.get(name)
-            if need is not None and need not in needed:
-                needed.add(need)
-                waiting.append(need)
-    return tuple(each for each in closure.files if each in needed and each != path)
+@lru_cache(maxsize=1)
+def _wanted() -> _Wanted:
+    return load_toml(data_root() / "configs" / "kernels" / "modules.toml", _Wanted)
+
+
+@lru_cache(maxsize=8192)
+def _info(path: Path) -> ModuleInfo:
+    return module_info(path)
 
 
 def _copied(folder: Path) -> Mapping[str, bytes]:
