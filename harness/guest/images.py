@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from harness.guest.closure import canonical
@@ -23,7 +24,7 @@ from harness.guest.newc import (
     write_newc,
 )
 from harness.guest.userland import Userland
-from harness.host.cache import Cache
+from harness.host.cache import Cache, digest_of
 from harness.host.config import data_root
 from harness.model.errors import RigError
 from harness.model.kernel import KernelArtifact
@@ -105,6 +106,36 @@ def tree_segment(root: Path, at: str, cache: Cache) -> Path:
     entries = tree_entries(root, at.strip("/"))
     # An entry `lib` would make the kernel remove the link of that name, and all below it with it.
     return _segment(cache, tuple(replace(each, name=canonical(each.name)) for each in entries))
+
+
+def initrd_for(
+    userland: Userland,
+    kernel: KernelArtifact,
+    *,
+    boot: Sequence[Path],
+    loadable: Sequence[Path] = (),
+    trees: Sequence[tuple[Path, str]] = (),
+    texts: Mapping[str, str | bytes] = MappingProxyType({}),
+    cache: Cache,
+) -> Path:
+    """Return the whole initramfs of a guest, kept by its content.
+
+    `boot` are the modules that init loads, in order, `loadable` others that are there for modprobe;
+    `trees` are folders of the host and their places in the guest.
+    """
+    of_kernel = {BOOT_MODULES: boot_list(kernel, boot), **texts}
+    if kernel.config is not None:
+        of_kernel[f"boot/config-{kernel.release}"] = kernel.config.read_bytes()
+    modules = tuple(dict.fromkeys((*boot, *loadable)))
+    segments = (
+        base_segment(userland, cache),
+        modules_segment(kernel, modules, of_kernel, cache),
+        *(tree_segment(root, at, cache) for root, at in trees),
+    )
+    # A segment's folder is named for its content.
+    key = digest_of(*(segment.parent.name for segment in segments))
+    made = cache.entry("initramfs", key, lambda into: write_initramfs(segments, into / "initramfs"))
+    return made / "initramfs"
 
 
 def write_initramfs(segments: Sequence[Path], into: Path) -> None:
