@@ -16,7 +16,7 @@ from harness.run.budget import speed_of
 from harness.run.engine import Engine
 from harness.run.recorder import EventSink, Recorder
 from harness.run.session import Session
-from harness.suites.base import Suite
+from harness.suites.base import SuiteHooks
 from harness.triage.splat import SplatScanner
 from harness.vm.accel import Accelerator
 from harness.vm.machine import MachineSpec, kernel_cmdline
@@ -61,9 +61,7 @@ class CellRequest:
     setup: GuestSetup
     selftests: SelftestsArtifact
     plan: Plan
-    suite: Suite
-    cwd: str
-    """Where the suite's programs lie in the guest."""
+    hooks: SuiteHooks
     budget_factor: float = 1.0
 
 
@@ -109,8 +107,7 @@ class CellRun:
         )
         engine = Engine(
             plan,
-            request.suite,
-            request.cwd,
+            request.hooks,
             self._boot,
             self._recorder,
             budget_factor=request.budget_factor,

@@ -17,7 +17,7 @@ from harness.model.record import Ending, Incident
 from harness.run.budget import Budgets, speed_of
 from harness.run.recorder import Recorder
 from harness.run.session import Death, GuestGone, Session
-from harness.suites.base import CaseReport, Reader, Suite
+from harness.suites.base import CaseReport, Reader, SuiteHooks
 
 _POLL_S = 0.2
 _SIGNALLED = 128  # a shell's status of a program that a signal ended is 128 + n
@@ -52,8 +52,7 @@ class Engine:
     def __init__(
         self,
         plan: Plan,
-        suite: Suite,
-        cwd: str,
+        hooks: SuiteHooks,
         boot: Callable[[Batch], Session],
         recorder: Recorder,
         *,
@@ -61,8 +60,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
-        self._suite = suite
-        self._cwd = cwd
+        self._hooks = hooks
         self._boot = boot
         self._recorder = recorder
         self._budget_factor = budget_factor
@@ -119,20 +117,20 @@ class Engine:
             self._release()
 
     def _execute(self, guest: Session, batch: Batch, remaining: list[PlannedCase]) -> _Execution:
-        launch = self._suite.launch(batch, remaining)
+        shell, cases = self._hooks.command(batch, remaining)
         self._runs += 1
         execution = _Execution(
             run_id=f"r{self._runs}",
             program=batch.program,
-            chosen={item.case: item for item in launch.cases},
-            reader=self._suite.reader(batch, launch.cases),
+            chosen={item.case: item for item in cases},
+            reader=self._hooks.reader(batch, cases),
             log=f"{guest.vm.folder.name}/output.log",
             since=self._clock(),
             current=None,
         )
         self._advance(execution)
         try:
-            guest.run_program(execution.run_id, self._cwd, launch.shell)
+            guest.run_program(execution.run_id, self._hooks.cwd, shell)
             self._follow(guest, execution)
         except GuestGone as gone:
             self._bury(execution, gone.death)
@@ -151,7 +149,7 @@ class Engine:
                     self._recorder.problem(execution.program, f"damage: {item.reason}")
                 elif isinstance(item, Begin):
                     execution.since = self._clock()
-                elif isinstance(item, End) and item.run_id == execution.run_id:
+                elif isinstance(item, End) and item.id == execution.run_id:
                     self._end(execution, item.status)
                     return
             case = execution.current
@@ -239,19 +237,21 @@ class Engine:
             for item in guest.poll(_POLL_S):
                 if isinstance(item, Line):
                     self._take(execution, execution.reader.feed(item))
-                elif isinstance(item, End) and item.run_id == execution.run_id:
+                elif isinstance(item, End) and item.id == execution.run_id:
                     return
         raise GuestGone(Death(ending=Ending.HUNG, what="a killed program did not end"))
 
     def _bury(self, execution: _Execution, death: Death) -> None:
         """The guest died: settle the case in flight, keep what was said before."""
+        # Who was in flight is the reader's to say before it ends: a result that it holds back
+        # was printed, and the guest died in the next case.
+        case = execution.current
         self._take(execution, execution.reader.finish(None))
-        case = execution.unanswered
         during = str(case.case) if case else execution.program
         self._recorder.incident(
             Incident(ending=death.ending, during=during, what=death.what, evidence=death.evidence)
         )
-        if case is not None:
+        if case is not None and case.case not in execution.answered:
             outcome = _OUTCOME_OF_DEATH[death.ending]
             self._settle(execution, case, outcome, death.what)
         self._release(dirty=True)

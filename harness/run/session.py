@@ -262,6 +262,8 @@ class Session:
                 if out is not None:
                     out.append(tail)
                 continue
+            if verb == "error":
+                raise RigError(f"the guest's agent refused: {tail}")
             return tail.split()
 
     def _control_line(self, deadline: float) -> str:

@@ -1,0 +1,261 @@
+"""The one place where the rooms meet: from what a person named to records, changes and a verdict."""
+
+import contextlib
+import datetime
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.guest.images import (
+    BOOT_MODULES,
+    base_segment,
+    boot_list,
+    modules_segment,
+    tree_segment,
+    write_initramfs,
+)
+from harness.guest.userland import Userland, userland
+from harness.host.cache import Cache, key_of
+from harness.host.paths import cache_root
+from harness.kernel.default import distribution_headers, distribution_kernel, distribution_source
+from harness.kernel.modules import boot_modules, guest_modules, modprobe_files
+from harness.kernel.named import named_kernel, named_source
+from harness.kernel.preflight import check_bootable
+from harness.model.arch import Arch, ArchSpec
+from harness.model.errors import HarnessError, RigError
+from harness.model.events import Event
+from harness.model.kernel import KernelArtifact, SelftestsArtifact, SourceTree
+from harness.model.plan import Plan
+from harness.model.record import RunRecord
+from harness.run.cell import CellRequest, CellRun, GuestSetup
+from harness.store.records import RECORD_NAME, write_record
+from harness.store.runs import EventLog, create_cell, create_run, new_run_id
+from harness.suites.bpf.build import build_selftests
+from harness.suites.bpf.hooks import GUEST_CWD, bpf_hooks
+from harness.suites.bpf.plan import plan_bpf
+from harness.vm.accel import probe_accelerator
+from harness.vm.arches import load_arch
+from harness.vm.qemu import find_qemu
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a person asked for; empty values stand for the defaults."""
+
+    arches: tuple[Arch, ...]
+    kernels: Mapping[Arch, str]
+    """Kernel as named, by architecture; the distribution's own where there is none."""
+    source: Path | None = None
+    profile: str = "quick"
+    programs: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    repeat: int = 1
+    budget_factor: float = 1.0
+    serial: bool = False
+    cpus: int = 2
+    memory_mib: int = 3072
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything for one cell, on disk and ready to boot."""
+
+    setup: GuestSetup
+    selftests: SelftestsArtifact
+    plan: Plan
+
+
+@dataclass(slots=True)
+class RunResult:
+    """One run: its folder, its records, and what stopped a cell."""
+
+    run_id: str
+    folder: Path
+    records: list[RunRecord] = field(default_factory=list)
+    errors: list[tuple[Arch, HarnessError]] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Workshop:
+    """Prepares kernels, selftests and guests; everything it makes is in the cache."""
+
+    def __init__(self, cache: Cache | None = None, on_event: OnEvent = lambda event: None) -> None:
+        self.cache = cache or Cache(cache_root())
+        self.on_event = on_event
+
+    def kernel(self, arch: Arch, named: str | None) -> KernelArtifact:
+        spec = load_arch(arch)
+        if named is None:
+            return distribution_kernel(spec, self.cache, self.on_event)
+        return named_kernel(named, spec, self.cache, self.on_event)
+
+    def source(self, kernel: KernelArtifact, named: Path | None) -> SourceTree:
+        spec = load_arch(kernel.arch)
+        if named is not None:
+            return named_source(named, self.cache, self.on_event)
+        return distribution_source(kernel, spec, self.cache, self.on_event)
+
+    def selftests(self, kernel: KernelArtifact, named_tree: Path | None) -> SelftestsArtifact:
+        spec = load_arch(kernel.arch)
+        source = self.source(kernel, named_tree)
+        headers: Path | None = None
+        if kernel.provenance.kind == "deb":
+            # Without them the test module is not built, and that is told as such.
+            with contextlib.suppress(HarnessError):
+                headers = distribution_headers(kernel, spec, self.cache, self.on_event)
+        return build_selftests(source, kernel, spec, self.cache, self.on_event, headers=headers)
+
+    def guest(
+        self,
+        kernel: KernelArtifact,
+        selftests: SelftestsArtifact | None,
+        *,
+        cpus: int = 2,
+        memory_mib: int = 3072,
+    ) -> GuestSetup:
+        """Make the initramfs and choose the machine. Raises KernelError for one that cannot boot."""
+        spec = load_arch(kernel.arch)
+        check_bootable(kernel)
+        qemu = find_qemu(spec, self.cache)
+        accel = probe_accelerator(spec, qemu, self.cache)
+        land = userland(spec, self.cache, self.on_event)
+        initrd = self._initrd(land, kernel, selftests)
+        return GuestSetup(
+            arch_spec=spec,
+            kernel=kernel,
+            initrd=initrd,
+            userland_sha256=land.sha256,
+            qemu=qemu,
+            accel=accel,
+            cpus=cpus,
+            memory_mib=memory_mib,
+        )
+
+    def _initrd(
+        self, land: Userland, kernel: KernelArtifact, selftests: SelftestsArtifact | None
+    ) -> Path:
+        boot = boot_modules(kernel)
+        files = tuple(dict.fromkeys((*boot, *guest_modules(kernel))))
+        texts: dict[str, str | bytes] = {BOOT_MODULES: boot_list(kernel, boot)}
+        if kernel.modules is not None:
+            texts |= modprobe_files(kernel, files)
+        if kernel.config is not None:
+            # libbpf's __kconfig externs read it where the kernel has no /proc/config.gz.
+            texts[f"boot/config-{kernel.release}"] = kernel.config.read_bytes()
+        segments = [base_segment(land, self.cache), modules_segment(kernel, files, texts, self.cache)]
+        if selftests is not None:
+            segments.append(tree_segment(selftests.root, GUEST_CWD, self.cache))
+        key = key_of(segments=[str(segment.parent.name) for segment in segments])
+        return (
+            self.cache.entry(
+                "initramfs", key, lambda folder: write_initramfs(segments, folder / "initramfs")
+            )
+            / "initramfs"
+        )
+
+    def prepare(self, arch: Arch, options: RunOptions) -> Prepared:
+        kernel = self.kernel(arch, options.kernels.get(arch))
+        selftests = self.selftests(kernel, options.source)
+        plan = plan_bpf(
+            selftests,
+            profile=options.profile,
+            programs=options.programs,
+            patterns=options.only,
+        )
+        setup = self.guest(
+            kernel, selftests, cpus=options.cpus, memory_mib=options.memory_mib
+        )
+        return Prepared(setup=setup, selftests=selftests, plan=plan)
+
+
+class MatrixRun:
+    """Runs the cells of one run side by side, and can be interrupted."""
+
+    def __init__(self, options: RunOptions, runs: Path, on_event: OnEvent) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._raw_event = on_event
+        run_id = new_run_id(datetime.datetime.now(datetime.UTC), secrets.token_hex(2))
+        self.folder = create_run(runs, run_id)
+        self.result = RunResult(run_id=self.folder.name, folder=self.folder)
+        self._cells: list[CellRun] = []
+
+    def on_event(self, event: Event) -> None:
+        """Events of all cells, one at a time."""
+        with self._lock:
+            self._raw_event(event)
+
+    def run(self, prepared: Sequence[Prepared]) -> RunResult:
+        """Run every cell; records are written as each ends. Ctrl-C ends it with what there is."""
+        workers = 1 if self._options.serial else max(len(prepared), 1)
+        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="cell") as pool:
+            futures = [pool.submit(self._run_cell, item) for item in prepared]
+            try:
+                self._await(futures)
+            except KeyboardInterrupt:
+                self.result.interrupted = True
+                for future in futures:
+                    future.cancel()
+                for cell in list(self._cells):
+                    cell.stop()
+                wait_for(futures, timeout=10)
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+        return self.result
+
+    def _await(self, futures: Sequence[Future[None]]) -> None:
+        # In short waits, because a signal is only seen between them.
+        while wait_for(futures, timeout=0.2).not_done:
+            pass
+
+    def _run_cell(self, prepared: Prepared) -> None:
+        plan = prepared.plan
+        for repetition in range(self._options.repeat):
+            if self.result.interrupted:
+                return
+            run = self.folder if repetition == 0 else self.folder / f"repeat{repetition + 1}"
+            run.mkdir(exist_ok=True)
+            folder = create_cell(run, plan.arch, plan.suite)
+            log = EventLog(folder / "events.jsonl")
+            cell = CellRun(
+                CellRequest(
+                    run_id=self.result.run_id,
+                    started_utc=utc_text(datetime.datetime.now(datetime.UTC)),
+                    folder=folder,
+                    setup=prepared.setup,
+                    selftests=prepared.selftests,
+                    plan=plan,
+                    hooks=bpf_hooks(prepared.selftests),
+                    budget_factor=self._options.budget_factor,
+                ),
+                log,
+                self.on_event,
+                clock=time.monotonic,
+            )
+            self._cells.append(cell)
+            try:
+                record = cell.run()
+            finally:
+                log.close()
+            write_record(folder / RECORD_NAME, record)
+            with self._lock:
+                self.result.records.append(record)
+                if cell.error is not None:
+                    self.result.errors.append((plan.arch, cell.error))
+
+
+def utc_text(moment: datetime.datetime) -> str:
+    """A moment as records write it: ISO 8601, whole seconds, `Z`."""
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def interrupted_error() -> RigError:
+    return RigError("interrupted; what was reported until then is kept")
