@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.model.arch import Arch
+from harness.model.arch import AccelKind, Arch
 from harness.model.case import CaseId
+from harness.model.record import Incident, Splat
 
 
 class Standing(StrEnum):
@@ -98,6 +99,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplatChange:
+    """One complaint of the candidate's kernel, beside what the baselines' kernels complained of."""
+
+    splat: Splat
+    in_512: bool
+    """The 5.12 baseline has one of the same signature."""
+    in_s9: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One candidate record against the two baselines of its architecture and suite."""
 
@@ -111,6 +122,20 @@ class Comparison:
     refused: str
     """Why the records may not be compared at all (other accelerator, …); "" when they may."""
     changes: tuple[Change, ...]
+    accel: AccelKind | None = None
+    profile: str = ""
+    """Of the candidate's record."""
+    kernel: str = ""
+    """The candidate: its release and where it came from."""
+    is_complete: bool = False
+    """Each case that the candidate promised had its turn."""
+    baseline_repetitions: tuple[tuple[str, int], ...] = ()
+    """(role, runs merged) for each baseline that there is."""
+    incidents: tuple[Incident, ...] = ()
+    """The candidate's."""
+    splats: tuple[SplatChange, ...] = ()
+    lost_capabilities: tuple[tuple[str, str], ...] = ()
+    """(capability, role) that a baseline's kernel was seen to have and the candidate's not."""
 
 
 class Verdict(StrEnum):

@@ -22,6 +22,8 @@ from harness.model.errors import RigError, UserError
 from harness.model.record import SCHEMA, RunRecord
 from harness.store.merging import merge_records as merge_records
 
+RECORD_NAME = "record.json"
+"""A record's file in the folder of its cell."""
 _DIGEST = "content_sha256"
 _DIGITS = 3  # of seconds: finer is noise in a diff
 _DISK = (

@@ -18,9 +18,8 @@ from typing import Any
 
 from harness.model.arch import Arch
 from harness.model.errors import RigError, UserError
-from harness.store.records import disk_error
+from harness.store.records import RECORD_NAME, disk_error
 
-RECORD_NAME = "record.json"
 EVENTS_NAME = "events.jsonl"
 # What becomes a part of a path: a run's id, a suite, a profile. "20261122-153012-4f1a"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
