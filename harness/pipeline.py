@@ -24,22 +24,23 @@ from harness.host.cache import Cache, key_of
 from harness.host.paths import cache_root
 from harness.kernel.default import distribution_headers, distribution_kernel, distribution_source
 from harness.kernel.modules import boot_modules, guest_modules, modprobe_files
-from harness.kernel.named import named_kernel, named_source
+from harness.kernel.named import named_arch, named_kernel, named_source
 from harness.kernel.preflight import check_bootable
-from harness.model.arch import Arch, ArchSpec
+from harness.model.arch import Arch
 from harness.model.errors import HarnessError, RigError
 from harness.model.events import Event
 from harness.model.kernel import KernelArtifact, SelftestsArtifact, SourceTree
 from harness.model.plan import Plan
 from harness.model.record import RunRecord
 from harness.run.cell import CellRequest, CellRun, GuestSetup
+from harness.store.merging import merge_records
 from harness.store.records import RECORD_NAME, write_record
-from harness.store.runs import EventLog, create_cell, create_run, new_run_id
+from harness.store.runs import EVENTS_NAME, EventLog, create_cell, create_run, new_run_id
 from harness.suites.bpf.build import build_selftests
 from harness.suites.bpf.hooks import GUEST_CWD, bpf_hooks
 from harness.suites.bpf.plan import plan_bpf
 from harness.vm.accel import probe_accelerator
-from harness.vm.arches import load_arch
+from harness.vm.arches import all_arches, load_arch
 from harness.vm.qemu import find_qemu
 
 OnEvent = Callable[[Event], None]
@@ -61,6 +62,8 @@ class RunOptions:
     serial: bool = False
     cpus: int = 2
     memory_mib: int = 3072
+    role: str = "candidate"
+    """What the records are run as: a candidate, or the role of a baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,10 @@ class Workshop:
         if named is None:
             return distribution_kernel(spec, self.cache, self.on_event)
         return named_kernel(named, spec, self.cache, self.on_event)
+
+    def arch_of(self, named: str) -> Arch:
+        """The architecture that a named kernel is made for. Raises UserError for what is none."""
+        return named_arch(named, all_arches(), self.cache)
 
     def source(self, kernel: KernelArtifact, named: Path | None) -> SourceTree:
         spec = load_arch(kernel.arch)
@@ -149,7 +156,10 @@ class Workshop:
         if kernel.config is not None:
             # libbpf's __kconfig externs read it where the kernel has no /proc/config.gz.
             texts[f"boot/config-{kernel.release}"] = kernel.config.read_bytes()
-        segments = [base_segment(land, self.cache), modules_segment(kernel, files, texts, self.cache)]
+        segments = [
+            base_segment(land, self.cache),
+            modules_segment(kernel, files, texts, self.cache),
+        ]
         if selftests is not None:
             segments.append(tree_segment(selftests.root, GUEST_CWD, self.cache))
         key = key_of(segments=[str(segment.parent.name) for segment in segments])
@@ -169,9 +179,7 @@ class Workshop:
             programs=options.programs,
             patterns=options.only,
         )
-        setup = self.guest(
-            kernel, selftests, cpus=options.cpus, memory_mib=options.memory_mib
-        )
+        setup = self.guest(kernel, selftests, cpus=options.cpus, memory_mib=options.memory_mib)
         return Prepared(setup=setup, selftests=selftests, plan=plan)
 
 
@@ -218,38 +226,55 @@ class MatrixRun:
 
     def _run_cell(self, prepared: Prepared) -> None:
         plan = prepared.plan
-        for repetition in range(self._options.repeat):
+        top = create_cell(self.folder, plan.arch, plan.suite)
+        records: list[RunRecord] = []
+        for repetition in range(1, self._options.repeat + 1):
             if self.result.interrupted:
-                return
-            run = self.folder if repetition == 0 else self.folder / f"repeat{repetition + 1}"
-            run.mkdir(exist_ok=True)
-            folder = create_cell(run, plan.arch, plan.suite)
-            log = EventLog(folder / "events.jsonl")
-            cell = CellRun(
-                CellRequest(
-                    run_id=self.result.run_id,
-                    started_utc=utc_text(datetime.datetime.now(datetime.UTC)),
-                    folder=folder,
-                    setup=prepared.setup,
-                    selftests=prepared.selftests,
-                    plan=plan,
-                    hooks=bpf_hooks(prepared.selftests),
-                    budget_factor=self._options.budget_factor,
-                ),
-                log,
-                self.on_event,
-                clock=time.monotonic,
-            )
+                break
+            folder = top
+            if self._options.repeat > 1:
+                folder = top / f"repetition{repetition}"
+                folder.mkdir()
+            records.append(self._run_once(prepared, folder))
+            # After each: what an interruption leaves is a record of the repetitions until then.
+            if self._options.repeat > 1:
+                write_record(top / RECORD_NAME, merge_records(records))
+        with self._lock:
+            self.result.records.extend(records)
+
+    def _run_once(self, prepared: Prepared, folder: Path) -> RunRecord:
+        cell = CellRun(
+            CellRequest(
+                run_id=self.result.run_id,
+                started_utc=utc_text(datetime.datetime.now(datetime.UTC)),
+                folder=folder,
+                setup=prepared.setup,
+                selftests=prepared.selftests,
+                plan=prepared.plan,
+                hooks=bpf_hooks(prepared.selftests),
+                budget_factor=self._options.budget_factor,
+                role=self._options.role,
+            ),
+            log := EventLog(folder / EVENTS_NAME),
+            self.on_event,
+            clock=time.monotonic,
+        )
+        with self._lock:
             self._cells.append(cell)
-            try:
-                record = cell.run()
-            finally:
-                log.close()
-            write_record(folder / RECORD_NAME, record)
+        try:
+            record = cell.run()
+        finally:
+            log.close()
+        write_record(folder / RECORD_NAME, record)
+        if cell.error is not None:
             with self._lock:
-                self.result.records.append(record)
-                if cell.error is not None:
-                    self.result.errors.append((plan.arch, cell.error))
+                self.result.errors.append((prepared.plan.arch, cell.error))
+        return record
+
+    def discard_when_empty(self) -> None:
+        """Remove the run's folder when nothing was run: a wrong call leaves no run behind."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 def utc_text(moment: datetime.datetime) -> str:

@@ -63,6 +63,7 @@ class CellRequest:
     plan: Plan
     hooks: SuiteHooks
     budget_factor: float = 1.0
+    role: str = "candidate"
 
 
 class CellRun:
@@ -191,6 +192,7 @@ class CellRun:
         plan, recorder = request.plan, self._recorder
         return RunRecord(
             run_id=request.run_id,
+            role=request.role,
             suite=plan.suite,
             profile=plan.profile,
             world=world_of(request.setup, request.selftests),

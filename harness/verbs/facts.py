@@ -12,12 +12,12 @@ from harness.model.kernel import KernelArtifact, SelftestsArtifact
 from harness.model.plan import Batch, Plan
 from harness.model.text import inert_line
 from harness.pipeline import Workshop
-from harness.report.live import LiveView
 from harness.run.lines import LineSplitter
 from harness.suites.base import CaseReport
 from harness.suites.bpf.plan import plan_bpf
 from harness.suites.bpf.readers import reader_for_log
 from harness.verbs.options import existing, kernels_of, run_options
+from harness.verbs.screen import live_view
 
 _DETAIL = 100
 
@@ -25,8 +25,8 @@ _DETAIL = 100
 def verb_build(args: argparse.Namespace) -> int:
     """Build the selftests for each kernel; say where they are and what was not built."""
     built: list[SelftestsArtifact] = []
-    with LiveView() as view:
-        workshop = Workshop(on_event=view.on_event)
+    with live_view() as view:
+        workshop = Workshop(on_event=view)
         arches, kernels = kernels_of(args.kernel, args.arch, workshop.arch_of)
         for arch in arches:
             kernel = workshop.kernel(arch, kernels.get(arch))
@@ -44,8 +44,8 @@ def verb_build(args: argparse.Namespace) -> int:
 
 def verb_unpack(args: argparse.Namespace) -> int:
     """Read a package or an image and say what it is."""
-    with LiveView() as view:
-        workshop = Workshop(on_event=view.on_event)
+    with live_view() as view:
+        workshop = Workshop(on_event=view)
         texts = [args.package] if args.package else []
         arches, kernels = kernels_of(texts, args.arch, workshop.arch_of)
         artifacts = [workshop.kernel(arch, kernels.get(arch)) for arch in arches]
@@ -61,8 +61,8 @@ def verb_unpack(args: argparse.Namespace) -> int:
 
 def verb_plan(args: argparse.Namespace) -> int:
     """The cases of a run, those left out, and why."""
-    with LiveView() as view:
-        workshop = Workshop(on_event=view.on_event)
+    with live_view() as view:
+        workshop = Workshop(on_event=view)
         options = run_options(args, workshop.arch_of)
         plans: list[Plan] = []
         for arch in options.arches:
@@ -198,4 +198,3 @@ def _report_facts(report: CaseReport) -> Mapping[str, Any]:
         "raw": report.raw,
         "detail": report.detail,
     }
-

@@ -9,11 +9,11 @@ from pathlib import Path
 from harness.model.arch import Arch
 from harness.model.errors import ExitStatus, HarnessError
 from harness.pipeline import MatrixRun, Prepared, RunOptions, RunResult, Workshop
-from harness.report.live import LiveView
 from harness.run.cell import BOOT_TIMEOUT_S, GuestSetup
 from harness.run.session import Session
 from harness.verbs.judge import judge_run, print_judged
 from harness.verbs.options import kernels_of, run_options
+from harness.verbs.screen import live_view
 from harness.verbs.terminal import relay_console
 from harness.vm.machine import Sockets, machine_argv
 
@@ -36,16 +36,15 @@ def verb_run(args: argparse.Namespace) -> int:
 
 def record_run(args: argparse.Namespace) -> RunResult | None:
     """Prepare and run every cell that the arguments name; None for a dry run."""
-    with LiveView() as view:
-        workshop = Workshop(on_event=view.on_event)
+    with live_view() as view:
+        workshop = Workshop(on_event=view)
         options = run_options(args, workshop.arch_of)
-        if args.dry_run:
-            prepared = [workshop.prepare(arch, options) for arch in options.arches]
-            view.close()
-            _print_commands(prepared)
-            return None
-        matrix = MatrixRun(options, args.results / "runs", view.on_event)
-        return matrix.run(prepare_all(workshop, options, matrix))
+        if not args.dry_run:
+            matrix = MatrixRun(options, args.results / "runs", view)
+            return matrix.run(prepare_all(workshop, options, matrix))
+        prepared = [workshop.prepare(arch, options) for arch in options.arches]
+    _print_commands(prepared)
+    return None
 
 
 def prepare_all(workshop: Workshop, options: RunOptions, matrix: MatrixRun) -> list[Prepared]:
@@ -64,18 +63,17 @@ def prepare_all(workshop: Workshop, options: RunOptions, matrix: MatrixRun) -> l
 
 def verb_boot(args: argparse.Namespace) -> int:
     """Boot each kernel to its agent, say what it is, power it off."""
-    with LiveView() as view:
-        workshop = Workshop(on_event=view.on_event)
+    with live_view() as view:
+        workshop = Workshop(on_event=view)
         arches, kernels = kernels_of(args.kernel, args.arch, workshop.arch_of)
         setups = [
             workshop.guest(workshop.kernel(arch, kernels.get(arch)), None, memory_mib=args.memory)
             for arch in arches
         ]
-        view.close()
-        if args.dry_run:
-            for setup in setups:
-                print(shlex.join(pasteable(setup)))
-            return int(ExitStatus.ACCEPT)
+    if args.dry_run:
+        for setup in setups:
+            print(shlex.join(pasteable(setup)))
+        return int(ExitStatus.ACCEPT)
     for setup in setups:
         _boot_and_tell(setup, _scratch(workshop, setup.arch_spec.arch))
     return int(ExitStatus.ACCEPT)
@@ -99,14 +97,13 @@ def _boot_and_tell(setup: GuestSetup, folder: Path) -> None:
 
 def verb_shell(args: argparse.Namespace) -> int:
     """An interactive shell on the console of one guest."""
-    with LiveView() as view:
-        workshop = Workshop(on_event=view.on_event)
+    with live_view() as view:
+        workshop = Workshop(on_event=view)
         arches, kernels = kernels_of(args.kernel, args.arch, workshop.arch_of)
         arch = arches[0]
         kernel = workshop.kernel(arch, kernels.get(arch))
         selftests = None if args.no_selftests else workshop.selftests(kernel, args.source)
         setup = workshop.guest(kernel, selftests, memory_mib=args.memory)
-        view.close()
     setup = dataclasses.replace(setup, extra_cmdline=("harness.shell", "loglevel=4"))
     if args.dry_run:
         print(shlex.join(pasteable(setup)))
@@ -138,4 +135,3 @@ def kernel_args(args: argparse.Namespace) -> tuple[str, ...]:
     """The arguments that name the candidate again, for commands that a report prints."""
     named = tuple(word for text in args.kernel for word in ("--kernel", text))
     return (*named, *(("--source", str(args.source)) if args.source else ()))
-
