@@ -3,6 +3,8 @@
 Nothing is said by colour alone. What a guest said is printed as text: no markup, no control codes.
 """
 
+import io
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -32,12 +34,12 @@ from harness.report.content import Group as CauseGroup
 from harness.report.words import (
     ACCEL_WORDS,
     BAD_OUTCOMES,
-    FIELD_WORDS,
     KIND_WORDS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
     counted,
     duration_text,
+    field_word,
     joined,
     rerun_command,
 )
@@ -61,6 +63,9 @@ _IN_FULL: Mapping[SectionName, int] = MappingProxyType(
 """Cases of a group that are shown with their log line and command; the next ones get a line."""
 _IN_BRIEF = 8
 _GROUPS = 8  # of a section that does not block
+
+# @font-face { font-family: "Fira Code"; src: local(…), url("…") …; }
+_FONT_FACES = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 
 _VERDICT_STYLES: Mapping[Verdict | None, str] = MappingProxyType(
     {
@@ -113,6 +118,16 @@ def report_text(report: Report, *, width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
+def report_svg(report: Report, *, width: int = 100) -> str:
+    """A picture of the report on a terminal, for a README; it loads nothing from anywhere."""
+    console = Console(
+        width=width, record=True, file=io.StringIO(), force_terminal=True, markup=False,
+        color_system="truecolor", emoji=False, highlight=False, legacy_windows=False,
+    )  # fmt: skip
+    print_report(report, console)
+    return _FONT_FACES.sub("", console.export_svg(title="harness run --gate", unique_id="report"))
+
+
 def _parts(report: Report, width: int) -> Iterator[RenderableType]:
     yield from _header(report)
     for section in report.sections:
@@ -135,9 +150,9 @@ def _parts(report: Report, width: int) -> Iterator[RenderableType]:
 
 def _header(report: Report) -> Iterator[RenderableType]:
     word, status = VERDICT_WORDS[report.verdict] if report.verdict else ("NOT JUDGED", 0)
-    line = Text(f" {word} ", style=_VERDICT_STYLES[report.verdict])
+    line = Text().append(f" {word} ", style=_VERDICT_STYLES[report.verdict])
     yield Text("")
-    yield line.append_text(Text(" " + inert_line(report.headline), style="not reverse bold"))
+    yield line.append(f" {inert_line(report.headline)}", style="bold")
     facts = []
     if report.verdict:
         facts.append(f"exit status {status}")
@@ -151,7 +166,7 @@ def _header(report: Report) -> Iterator[RenderableType]:
         yield _padded(_text(", ".join(facts), "dim"))
     doubtful = [item for item in report.differences if not item.is_expected]
     if doubtful:
-        names = joined(list(dict.fromkeys(_field_word(item.field) for item in doubtful)))
+        names = joined(list(dict.fromkeys(field_word(item.field) for item in doubtful)))
         yield _padded(_text(f"The sides also differ in {names}: see below.", "yellow"))
 
 
@@ -165,9 +180,9 @@ def _footer(report: Report) -> Iterator[RenderableType]:
 
 def _heading(title: str, note: str) -> Iterator[RenderableType]:
     yield Text("")
-    text = Text(title, style="bold")
+    text = Text().append(title, style="bold")
     if note:
-        text.append(f" ({note})", style="not bold")
+        text.append(f" ({note})")
     yield Rule(text, align="left", style="dim", characters="-")
 
 
@@ -207,8 +222,7 @@ def _statement(statement: Statement) -> RenderableType:
 
 def _group_head(group: CauseGroup) -> RenderableType:
     counts = ", ".join(f"{arch} {count}" for arch, count in group.arch_counts)
-    title = _text(group.title, "bold").append(f" ({counts})", style="not bold")
-    lines = [title]
+    lines = [Text().append_text(_text(group.title, "bold")).append(f" ({counts})")]
     if group.advice:
         lines.append(_text(group.advice, "italic"))
     if group.shared_kind:
@@ -239,8 +253,7 @@ def _more(what: str) -> Text:
 
 def _row(row: Row, group: CauseGroup, report: Report, width: int) -> RenderableType:
     entry = row.entry
-    head = Text(", ".join(row.arches), style="bold")
-    head.append(f"  {inert_line(entry.case)}", style="not bold")
+    head = Text().append(", ".join(row.arches), style="bold").append(f"  {inert_line(entry.case)}")
     lines: list[RenderableType] = [_sides(entry.sides)]
     if not (group.title and group.shared_kind):
         lines.append(_text(_kind_line(entry)))
@@ -312,12 +325,8 @@ def _differences(differences: Sequence[Difference]) -> RenderableType:
     for (field, sides), arches in rows.items():
         words = [_text(inert_line(value, _VALUE_CHARACTERS) or "-") for value in sides]
         both = "both" if len(set(arches)) > 1 else str(arches[0])
-        table.add_row(_text(_field_word(field)), both, *words)
+        table.add_row(_text(field_word(field)), both, *words)
     return _padded(table)
-
-
-def _field_word(field: str) -> str:
-    return FIELD_WORDS[field] if field in FIELD_WORDS else field.replace("_", " ")
 
 
 def _totals(totals: Sequence[Totals]) -> RenderableType:

@@ -132,6 +132,11 @@ EXPECTED_FIELDS = frozenset(
 """Fields that differ between any two kernels: shown, but no reason to doubt a comparison."""
 
 
+def field_word(field: str) -> str:
+    """What people call a field of the world."""
+    return FIELD_WORDS.get(field, field.replace("_", " "))
+
+
 def side_words(side: Side) -> str:
     """One side's standing in words, with how many attempts bear it out: `pass 5/5`."""
     word = STANDING_WORDS[side.standing]
