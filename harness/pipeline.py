@@ -1,11 +1,12 @@
-"""The one place where the rooms meet: from what a person named to records, changes and a verdict."""
+"""The one place where the rooms meet: from what a person named to the records of a run."""
 
 import contextlib
+import dataclasses
 import datetime
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ from harness.kernel.modules import boot_modules, guest_modules, modprobe_files
 from harness.kernel.named import named_arch, named_kernel, named_source
 from harness.kernel.preflight import check_bootable
 from harness.model.arch import Arch
-from harness.model.errors import HarnessError, RigError
+from harness.model.case import CaseId
+from harness.model.errors import HarnessError
 from harness.model.events import Event
 from harness.model.kernel import KernelArtifact, SelftestsArtifact, SourceTree
 from harness.model.plan import Plan
@@ -127,7 +129,7 @@ class Workshop:
         cpus: int = 2,
         memory_mib: int = 3072,
     ) -> GuestSetup:
-        """Make the initramfs and choose the machine. Raises KernelError for one that cannot boot."""
+        """Make the initramfs, choose the machine. Raises KernelError for what cannot boot."""
         spec = load_arch(kernel.arch)
         check_bootable(kernel)
         qemu = find_qemu(spec, self.cache)
@@ -208,16 +210,22 @@ class MatrixRun:
             try:
                 self._await(futures)
             except KeyboardInterrupt:
-                self.result.interrupted = True
                 for future in futures:
                     future.cancel()
-                for cell in list(self._cells):
-                    cell.stop()
+                self.stop()
                 wait_for(futures, timeout=10)
         for future in futures:
             if not future.cancelled():
                 future.result()
         return self.result
+
+    def stop(self) -> None:
+        """End every cell at once, from any thread; what was reported stays."""
+        self.result.interrupted = True
+        with self._lock:
+            cells = list(self._cells)
+        for cell in cells:
+            cell.stop()
 
     def _await(self, futures: Sequence[Future[None]]) -> None:
         # In short waits, because a signal is only seen between them.
@@ -277,10 +285,21 @@ class MatrixRun:
             self.folder.rmdir()
 
 
+def selected(prepared: Prepared, cases: Collection[CaseId]) -> Prepared | None:
+    """The same with these cases only, in their order; None when none of them is promised here."""
+    plan = prepared.plan
+    batches = tuple(
+        dataclasses.replace(batch, cases=kept)
+        for batch in plan.batches
+        if (kept := tuple(item for item in batch.cases if item.case in cases))
+    )
+    not_built = tuple(item for item in plan.not_built if item[0] in cases)
+    if not batches and not not_built:
+        return None
+    chosen = dataclasses.replace(plan, batches=batches, not_built=not_built, denied=())
+    return dataclasses.replace(prepared, plan=chosen)
+
+
 def utc_text(moment: datetime.datetime) -> str:
     """A moment as records write it: ISO 8601, whole seconds, `Z`."""
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def interrupted_error() -> RigError:
-    return RigError("interrupted; what was reported until then is kept")
