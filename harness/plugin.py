@@ -112,11 +112,8 @@ class Cells:
             outcome, detail = self._said[key]
             subtests = self._subtests.get(key, [])
         arch, case = key
-        lines = [
-            f"{case} on {arch}: {outcome}",
-            *([inert_line(detail)] if detail else []),
-            *subtests,
-        ]
+        told = [inert_line(detail)] if detail else []
+        lines = [f"{case} on {arch}: {outcome}", *told, *subtests]
         lines.append(f"logs are in {self._matrix.folder}/{arch}-{case.suite}")
         return KernelCase(arch, case, outcome, inert("\n".join(lines)))
 

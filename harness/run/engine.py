@@ -149,7 +149,7 @@ class Engine:
                     self._recorder.problem(execution.program, f"damage: {item.reason}")
                 elif isinstance(item, Begin):
                     execution.since = self._clock()
-                elif isinstance(item, End) and item.id == execution.run_id:
+                elif item.id == execution.run_id:
                     self._end(execution, item.status)
                     return
             case = execution.current

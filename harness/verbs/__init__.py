@@ -1,1 +1,1 @@
-"""What the verbs of the command line do: arguments in, values of the pipeline, words and status out."""
+"""What the verbs of the command line do: arguments in; words and an exit status out."""
