@@ -168,7 +168,7 @@ class AptState:
     def _read_index(self) -> _Index:
         try:
             return msgspec.json.decode((self._root / "index.json").read_bytes(), type=_Index)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return _Index()
 
     def _index_identity(self) -> str:
@@ -223,7 +223,7 @@ class AptState:
                     f"no version {version} of {name} for {self._arch}",
                     hint=f"the package sources have {', '.join(others)}",
                 )
-            listed = self._apt("apt-cache", "pkgnames", name[:3]).split()
+            listed = self._apt("apt-cache", "pkgnames", name[:2]).split()
             near = ", ".join(apt_text.near_names(name, listed))
             hint = f"did you mean {near}?" if near else "is it in the host's package sources?"
             raise UserError(f"no package {name} for {self._arch}", hint=hint)
@@ -241,7 +241,7 @@ class AptState:
         self, index: _Index, ask: Callable[[], tuple[PackageVersion, ...]], **question: object
     ) -> tuple[PackageVersion, ...]:
         path = self._root / "answers" / index.identity[:16] / (key_of(**question) + ".json")
-        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(path.read_bytes(), type=tuple[PackageVersion, ...])
         with self._locked():
             answer = ask()

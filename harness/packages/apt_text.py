@@ -95,7 +95,10 @@ def says_none(errors: str) -> bool:
 def says_outdated(errors: str) -> bool:
     """Whether apt fails because the repository has moved on since the index was fetched."""
     # E: Failed to fetch http://…/hostname_3.23_amd64.deb  404  Not Found [IP: …]
-    return any(words in errors for words in ("404 ", "Hash Sum mismatch", "unexpected size"))
+    return any(
+        words in errors
+        for words in ("404 ", "File not found", "Hash Sum mismatch", "unexpected size")
+    )
 
 
 def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
