@@ -170,6 +170,9 @@ def _vmlinux(data: bytes, name: str) -> Recognised:
 
 
 def _pe_machine(data: bytes) -> int:
+    """Return the machine of the EFI stub's header, 0 where there is no such header."""
+    if len(data) < 0x40:
+        return 0
     (at,) = struct.unpack_from("<I", data, 0x3C)
     if data[at : at + 4] != b"PE\0\0" or at + 24 > len(data):
         return 0

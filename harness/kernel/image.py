@@ -1,5 +1,6 @@
 """A kernel image read without booting it: release, build-id, BTF, the config that it carries."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,8 @@ def parse_image(data: bytes, name: str) -> ImageFacts:
     banner = _banner(kernel)
     place = btf.find_btf(kernel)
     release = seen.release or (banner["release"].decode() if banner else "")
+    if not release:
+        raise UserError(f"{name}: not a kernel image: there is no 'Linux version' in it")
     if not _RELEASE.fullmatch(release):
         raise UserError(f"{name}: a kernel image whose release cannot be read: {release!r}")
     return ImageFacts(
@@ -116,4 +119,6 @@ def _ikconfig(kernel: bytes, name: str) -> bytes | None:
     end = kernel.find(b"IKCFG_ED", begin)
     if begin < 0 or end < 0:
         return None
-    return _unpacked(kernel[begin + 8 : end], f"the config in {name}")
+    with contextlib.suppress(UserError):  # then it is not known, and the kernel may still boot
+        return _unpacked(kernel[begin + 8 : end], f"the config in {name}")
+    return None

@@ -29,8 +29,10 @@ class IndexedModule:
     soft_post: tuple[str, ...] = ()
 
 
-Entry = tuple[str, str]
-"""A key of the trie (a module's name or an alias, which may hold wildcards) and its value."""
+Entry = tuple[str, str, int]
+"""A key of the trie (a module's name or an alias, which may hold wildcards), its value, and the
+value's priority among those of the same key: the lowest is taken first."""
+_Value = tuple[int, bytes]
 
 
 def index_files(
@@ -38,22 +40,26 @@ def index_files(
 ) -> Mapping[str, bytes]:
     """Return the content of each index file by its name below `lib/modules/<release>`.
 
+    Where several modules have the same alias, the earlier of `modules` is preferred.
     `builtin_modinfo` is what modules.builtin.modinfo holds: aliases of what is built in.
     """
-    listed = sorted(modules, key=lambda module: module.path)
-    depends = [(module.name, dep_line(module)) for module in listed]
-    aliases = [(alias, module.name) for module in listed for alias in _usable(module.aliases)]
-    builtin_names = [(name, "") for name in sorted(set(builtin)) if _is_key(name)]
+    depends = [(each.name, dep_line(each), number) for number, each in enumerate(modules)]
+    aliases = [
+        (alias, each.name, number)
+        for number, each in enumerate(modules)
+        for alias in _usable(each.aliases)
+    ]
+    builtin_names = [(name, "", 0) for name in sorted(set(builtin)) if _is_key(name)]
     return {
-        "modules.dep": "".join(f"{line}\n" for _, line in depends).encode(),
+        "modules.dep": "".join(f"{line}\n" for _, line, _ in depends).encode(),
         "modules.dep.bin": trie(depends),
-        "modules.alias": "".join(f"alias {key} {value}\n" for key, value in aliases).encode(),
-        "modules.alias.bin": trie((normal_alias(key), value) for key, value in aliases),
+        "modules.alias": "".join(f"alias {key} {value}\n" for key, value, _ in aliases).encode(),
+        "modules.alias.bin": trie((normal_alias(key), name, order) for key, name, order in aliases),
         "modules.builtin.bin": trie(builtin_names),
         "modules.builtin.alias.bin": trie(builtin_aliases(builtin_modinfo)),
         "modules.symbols": b"",  # for `symbol:` aliases, which no kernel of today asks for
         "modules.symbols.bin": trie([]),
-        "modules.softdep": "".join(softdep_lines(listed)).encode(),
+        "modules.softdep": "".join(softdep_lines(modules)).encode(),
     }
 
 
@@ -77,7 +83,7 @@ def builtin_aliases(modinfo: bytes) -> Iterable[Entry]:
     for text in modinfo.decode(errors="replace").split("\0"):
         key, mark, alias = text.partition(".alias=")
         if mark and _is_key(key) and _is_key(alias):
-            yield normal_alias(alias), key.replace("-", "_")
+            yield normal_alias(alias), key.replace("-", "_"), 0
 
 
 def normal_alias(alias: str) -> str:
@@ -91,10 +97,10 @@ def normal_alias(alias: str) -> str:
 
 
 def trie(entries: Iterable[Entry]) -> bytes:
-    """Return a whole index file. Several values of a key keep their order."""
-    values: dict[bytes, list[bytes]] = defaultdict(list)
-    for key, value in entries:
-        values[key.encode("ascii")].append(value.encode())
+    """Return a whole index file. Keys are ASCII."""
+    values: dict[bytes, list[_Value]] = defaultdict(list)
+    for key, value, priority in entries:
+        values[key.encode("ascii")].append((priority, value.encode()))
     body = bytearray(struct.pack(">III", _MAGIC, _VERSION, 0))
     root = _write_node(body, sorted(values.items()), 0) if values else _write_empty(body)
     struct.pack_into(">I", body, 8, root)
@@ -108,14 +114,14 @@ def _write_empty(body: bytearray) -> int:
     return offset | _CHILDREN
 
 
-def _write_node(body: bytearray, items: list[tuple[bytes, list[bytes]]], depth: int) -> int:
+def _write_node(body: bytearray, items: list[tuple[bytes, list[_Value]]], depth: int) -> int:
     """Append the node of all keys that share their first `depth` bytes; return its offset."""
     first, last = items[0][0], items[-1][0]
     shared = depth
     while shared < min(len(first), len(last)) and first[shared] == last[shared]:
         shared += 1
     own = items[0][1] if len(first) == shared else []
-    groups: dict[int, list[tuple[bytes, list[bytes]]]] = defaultdict(list)
+    groups: dict[int, list[tuple[bytes, list[_Value]]]] = defaultdict(list)
     for key, value in items[1:] if own else items:
         groups[key[shared]].append((key, value))
     children = {letter: _write_node(body, group, shared + 1) for letter, group in groups.items()}
@@ -132,7 +138,7 @@ def _write_node(body: bytearray, items: list[tuple[bytes, list[bytes]]], depth: 
         flags |= _CHILDREN
     if own:
         body += struct.pack(">I", len(own))
-        for priority, text in enumerate(own):
+        for priority, text in sorted(own, key=lambda each: each[0]):
             body += struct.pack(">I", priority) + text + b"\0"
         flags |= _VALUES
     return offset | flags

@@ -111,7 +111,8 @@ def modprobe_files(kernel: KernelArtifact, files: Iterable[Path]) -> Mapping[str
         tree = module_tree(kernel.modules)
         copied = _copied(tree.folder)
         modinfo = copied.get("modules.builtin.modinfo", b"")
-        found = {**copied, **index_files(tuple(_indexed(tree, files)), tree.builtin, modinfo)}
+        listed = tuple(_indexed(tree, _in_kernels_order(tree, files)))
+        found = {**copied, **index_files(listed, tree.builtin, modinfo)}
     return {f"lib/modules/{kernel.release}/{name}": data for name, data in found.items()}
 
 
@@ -164,7 +165,7 @@ def _indexed(tree: ModuleTree, files: Iterable[Path]) -> Iterator[IndexedModule]
     def place(path: Path) -> str:
         return _guest_name(path.relative_to(tree.folder))
 
-    for path in dict.fromkeys(files):
+    for path in files:
         info = _info(path)
         needs = module_closure(tree, (module_name(path),), softly=False).files
         yield IndexedModule(
@@ -187,6 +188,17 @@ def _info(path: Path) -> ModuleInfo:
     return module_info(path)
 
 
+def _in_kernels_order(tree: ModuleTree, files: Iterable[Path]) -> list[Path]:
+    """As the kernel's Makefiles link them, which says whom an alias prefers; others at the end."""
+    places = {line: number for number, line in enumerate(_lines(tree.folder / "modules.order"))}
+
+    def place(path: Path) -> tuple[int, str]:
+        name = _guest_name(path.relative_to(tree.folder))
+        return places.get(name, len(places)), name
+
+    return sorted(set(files), key=place)
+
+
 def _copied(folder: Path) -> Mapping[str, bytes]:
     return {
         name: (folder / name).read_bytes() for name in _COPIED_INDEXES if (folder / name).is_file()
@@ -200,7 +212,8 @@ def _guest_name(path: Path) -> str:
 
 def _module_files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders.sort()
+        # `tools` is for the folder of a build, which holds test modules that are no part of it.
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "tools")
         for name in names:
             path = Path(place, name)
             if name.endswith(_SUFFIXES) and not path.is_symlink():

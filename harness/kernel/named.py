@@ -1,19 +1,29 @@
 """A kernel or a source tree as a person names it on the command line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.host.cache import Cache
 from harness.kernel.package import deb_kernel
 from harness.kernel.progress import OnEvent, phase
 from harness.kernel.source import source_tree_at
-from harness.kernel.unpacked import Parts, artifact_of, find_parts, sha256_of
-from harness.model.arch import ArchSpec
+from harness.kernel.unpacked import (
+    Parts,
+    arch_of_image,
+    artifact_of,
+    find_build,
+    find_parts,
+    is_build,
+    sha256_of,
+)
+from harness.model.arch import Arch, ArchSpec
 from harness.model.errors import UserError
 from harness.model.kernel import KernelArtifact, Provenance, SourceTree
+from harness.packages.deb import read_control
 
 _FORMS = (
-    "a kernel is named as FILE.deb, as IMAGE[,MODULES[,CONFIG]], or as a folder "
-    "with boot/vmlinuz-* and lib/modules"
+    "a kernel is named as FILE.deb, as IMAGE[,MODULES[,CONFIG]], or as a folder: "
+    "where it was built, or one with boot/vmlinuz-* and lib/modules"
 )
 
 
@@ -21,7 +31,8 @@ def named_kernel(text: str, arch_spec: ArchSpec, cache: Cache, on_event: OnEvent
     """Return the kernel that `text` names.
 
     `FILE.deb`; `IMAGE[,MODULES[,CONFIG]]`, MODULES being `lib/modules/<release>` of the same build
-    or a folder that holds it; or the folder that a package was unpacked to. Raises UserError.
+    or a folder that holds it; the folder that a package was unpacked to; the folder that the kernel
+    was built in. Raises UserError.
     """
     names = [name.strip() for name in text.split(",")]
     if len(names) > 3 or not names[0]:
@@ -30,8 +41,9 @@ def named_kernel(text: str, arch_spec: ArchSpec, cache: Cache, on_event: OnEvent
     if image.is_dir():
         if len(names) > 1:
             raise UserError(f"{image}: a folder, where a kernel image was expected", hint=_FORMS)
-        return _folder_kernel(image, arch_spec, cache)
-    if image.suffix == ".deb" or _begins_with(image, b"!<arch>\ndebian"):
+        parts = find_build(image, (arch_spec,)) if is_build(image) else find_parts(image, names[0])
+        return _kernel_of_files(parts, image, arch_spec, cache)
+    if _is_deb(image):
         if len(names) > 1:
             raise UserError(f"{image}: a package brings its own modules and config", hint=_FORMS)
         return deb_kernel(image, arch_spec, cache, on_event)
@@ -44,9 +56,26 @@ def named_kernel(text: str, arch_spec: ArchSpec, cache: Cache, on_event: OnEvent
     config = _existing(names[2], "config") if names[2:] and names[2] else None
     if config is not None and not config.is_file():
         raise UserError(f"{config}: not a file, where a kernel's .config was expected")
-    provenance = Provenance(kind="paths", name=str(image), version="", sha256=sha256_of(image))
     parts = Parts(image=image, modules=modules, config=config)
-    return artifact_of(parts, provenance, arch_spec, cache)
+    return _kernel_of_files(parts, image, arch_spec, cache)
+
+
+def named_arch(text: str, arch_specs: Sequence[ArchSpec], cache: Cache) -> Arch:
+    """Return the architecture of the kernel that `text` names. Raises UserError.
+
+    `arch_specs` are those to choose from; what is there of more than one is the first's.
+    """
+    image = _existing(text.split(",")[0].strip(), "kernel")
+    if image.is_dir():
+        parts = find_build(image, arch_specs) if is_build(image) else find_parts(image, text)
+        return arch_of_image(parts.image, cache)
+    if not _is_deb(image):
+        return arch_of_image(image, cache)
+    architecture = read_control(image).get("Architecture", "")
+    for spec in arch_specs:
+        if spec.debian_arch == architecture:
+            return spec.arch
+    raise UserError(f"{image}: a package for {architecture or 'no architecture'}")
 
 
 def named_source(tree: Path, cache: Cache, on_event: OnEvent) -> SourceTree:
@@ -57,11 +86,11 @@ def named_source(tree: Path, cache: Cache, on_event: OnEvent) -> SourceTree:
         return source_tree_at(tree)
 
 
-def _folder_kernel(folder: Path, arch_spec: ArchSpec, cache: Cache) -> KernelArtifact:
-    parts = find_parts(folder, str(folder))
-    provenance = Provenance(
-        kind="paths", name=str(folder), version="", sha256=sha256_of(parts.image)
-    )
+def _kernel_of_files(
+    parts: Parts, named: Path, arch_spec: ArchSpec, cache: Cache
+) -> KernelArtifact:
+    kind = "build" if parts.modules == named else "paths"
+    provenance = Provenance(kind=kind, name=str(named), version="", sha256=sha256_of(parts.image))
     return artifact_of(parts, provenance, arch_spec, cache)
 
 
@@ -88,6 +117,10 @@ def _modules_folder(folder: Path) -> Path:
     raise UserError(
         f"{folder}: no modules in it", hint="MODULES is the folder lib/modules/<release> of a build"
     )
+
+
+def _is_deb(path: Path) -> bool:
+    return path.suffix == ".deb" or _begins_with(path, b"!<arch>\ndebian")
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:

@@ -5,6 +5,7 @@ Every way in ends here: the distribution's package, a package by name, an image,
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import msgspec
 
 from harness.host.cache import Cache, digest_of
 from harness.kernel.formats import Form
-from harness.kernel.image import parse_image
+from harness.kernel.image import read_image
 from harness.kernel.modules import module_tree
 from harness.model.arch import Arch, ArchSpec
 from harness.model.errors import UserError
@@ -20,7 +21,6 @@ from harness.model.kernel import KernelArtifact, Provenance
 from harness.packages.elf import module_info
 
 _LAYOUT = 1  # of the cache's entries about an image
-_IMAGE_LIMIT_B = 2 << 30
 _MODULE_ROOTS = ("lib/modules", "usr/lib/modules")
 # # Linux/x86 6.1.192 Kernel Configuration
 _CONFIG_TITLE = re.compile(rb"^# Linux/(?P<arch>\w+) (?P<version>\S+) Kernel Configuration", re.M)
@@ -33,6 +33,7 @@ class Parts:
 
     image: Path
     modules: Path | None = None
+    """`lib/modules/<release>`, or the folder of a build with modules all over it."""
     config: Path | None = None
     vmlinux: Path | None = None
     symvers: Path | None = None
@@ -73,13 +74,47 @@ def find_parts(root: Path, name: str) -> Parts:
     configs = [root / "boot" / f"config-{release}"]
     if modules is not None:
         configs.append(modules / "config")
-    vmlinux = root / "boot" / f"vmlinux-{release}"
     return Parts(
         image=image,
         modules=modules,
         config=next((path for path in configs if path.is_file()), None),
-        vmlinux=vmlinux if vmlinux.is_file() else None,
+        vmlinux=_if_there(root / "boot" / f"vmlinux-{release}"),
     )
+
+
+def is_build(root: Path) -> bool:
+    """Whether a folder is where a kernel was built, in its source tree or with O=."""
+    return (root / ".config").is_file() and (root / "Makefile").is_file()
+
+
+def find_build(root: Path, arch_specs: Iterable[ArchSpec]) -> Parts:
+    """Find the kernel that was built in a folder, for one of these architectures.
+
+    Raises UserError when none was.
+    """
+    places = [
+        root / "arch" / spec.kernel_arch / "boot" / name
+        for spec in arch_specs
+        for name in spec.image_names
+    ]
+    image = next((path for path in places if path.is_file()), None)
+    if image is None:
+        raise UserError(
+            f"{root}: no kernel was built here: no {' and no '.join(map(str, places))}",
+            hint="build it first, or name the image",
+        )
+    return Parts(
+        image=image,
+        modules=root if (root / "modules.order").is_file() else None,
+        config=root / ".config",
+        vmlinux=_if_there(root / "vmlinux"),
+        symvers=_if_there(root / "Module.symvers"),
+    )
+
+
+def arch_of_image(image: Path, cache: Cache) -> Arch:
+    """Return the architecture that an image says it is for. Raises UserError."""
+    return _facts(image, cache)[1].arch
 
 
 def artifact_of(
@@ -89,8 +124,7 @@ def artifact_of(
 
     Raises UserError: not a kernel, another architecture, modules or config of another kernel.
     """
-    facts_folder = _facts_folder(parts.image, cache)
-    facts = msgspec.json.decode((facts_folder / "facts.json").read_bytes(), type=_StoredFacts)
+    facts_folder, facts = _facts(parts.image, cache)
     if facts.arch is not arch_spec.arch:
         raise UserError(
             f"{parts.image}: a kernel for {facts.arch}, and {arch_spec.arch} was asked for",
@@ -140,17 +174,17 @@ def _if_there(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _facts_folder(image: Path, cache: Cache) -> Path:
-    """Return the cache's folder about an image: facts.json and, where it has them, btf and config.
+def _facts(image: Path, cache: Cache) -> tuple[Path, _StoredFacts]:
+    """Return the cache's folder about an image, and the facts in it.
+
+    It holds facts.json and, where the image has them, btf and config.
 
     Also `Image` when QEMU needs the kernel taken out of its container: it learnt to read EFI zboot
     images only in version 8.
     """
 
     def make(folder: Path) -> None:
-        if image.stat().st_size > _IMAGE_LIMIT_B:
-            raise UserError(f"{image}: too large for a kernel image")
-        facts = parse_image(image.read_bytes(), str(image))
+        facts = read_image(image)
         stored = _StoredFacts(
             arch=facts.arch, form=facts.form, release=facts.release, build_id=facts.build_id
         )
@@ -162,7 +196,8 @@ def _facts_folder(image: Path, cache: Cache) -> Path:
             (folder / "Image").write_bytes(facts.kernel)
         (folder / "facts.json").write_bytes(msgspec.json.encode(stored))
 
-    return cache.entry("kernel-facts", digest_of(str(_LAYOUT), sha256_of(image)), make)
+    folder = cache.entry("kernel-facts", digest_of(str(_LAYOUT), sha256_of(image)), make)
+    return folder, msgspec.json.decode((folder / "facts.json").read_bytes(), type=_StoredFacts)
 
 
 def _check_modules(folder: Path, release: str, image: Path) -> None:
