@@ -3,12 +3,13 @@
 Autoescape makes text of the guest text; the policy in the page's head would stop a script anyway.
 """
 
+import functools
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from harness.model.arch import Arch
 from harness.model.case import CaseRecord, Outcome
@@ -27,7 +28,6 @@ from harness.report.words import (
     rerun_command,
 )
 
-_TEMPLATE = "report.html.jinja"
 _DETAIL_CHARACTERS = 300
 
 
@@ -44,18 +44,8 @@ class _Line:
 
 def html_text(report: Report, records: Sequence[RunRecord] = ()) -> str:
     """Return the page; with records, it lists every case of them below the report."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["inert"] = inert_line
-    environment.filters["counted"] = counted
     word, status = VERDICT_WORDS[report.verdict] if report.verdict else ("NOT JUDGED", 0)
-    return environment.get_template(_TEMPLATE).render(
+    return _template().render(
         report=report,
         word=word,
         status=status,
@@ -74,6 +64,21 @@ def html_text(report: Report, records: Sequence[RunRecord] = ()) -> str:
         duration_text=duration_text,
         cells=[(_cell_name(record), list(_lines(record))) for record in records],
     )
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["inert"] = inert_line
+    environment.filters["counted"] = counted
+    return environment.get_template("report.html.jinja")
 
 
 def _cell_name(record: RunRecord) -> str:

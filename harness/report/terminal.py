@@ -19,7 +19,7 @@ from rich.text import Text
 from harness.model.arch import Arch
 from harness.model.case import Outcome
 from harness.model.change import Verdict
-from harness.model.text import inert_line
+from harness.model.text import inert, inert_line
 from harness.report.content import (
     Difference,
     Entry,
@@ -104,7 +104,8 @@ def print_report(report: Report, console: Console) -> None:
     """Print the whole report; raises nothing for any text that a guest may have printed."""
     width = min(console.width, _WIDEST)
     for part in _parts(report, width - _INDENT):
-        console.print(part, width=width)
+        # A command's word may be longer than the line: cut, it could not be pasted.
+        console.print(part, width=width, crop=False)
 
 
 def report_text(report: Report, *, width: int = WIDTH) -> str:
@@ -238,7 +239,11 @@ def _rows(
     full = _IN_FULL[section.name]
     rows = group.rows
     for row in rows[:full]:
-        yield _padded(_row(row, group, report, width))
+        yield _padded(_row(row, group))
+        command = rerun_command(row.arches, row.entry.case, report.kernel_args)
+        text = _folded_command(command, " " * 2 * _INDENT, width)
+        # In a group, because rich joins bare texts and forgets that they must not be wrapped.
+        yield Group(Text(text, style="cyan", no_wrap=True, overflow="ignore"))
     brief = rows[full : full + _IN_BRIEF]
     if brief:
         yield _padded(_brief_table(brief))
@@ -251,7 +256,7 @@ def _more(what: str) -> Text:
     return _text(f"and {what}: `harness report html` has them all", "dim")
 
 
-def _row(row: Row, group: CauseGroup, report: Report, width: int) -> RenderableType:
+def _row(row: Row, group: CauseGroup) -> RenderableType:
     entry = row.entry
     head = Text().append(", ".join(row.arches), style="bold").append(f"  {inert_line(entry.case)}")
     lines: list[RenderableType] = [_sides(entry.sides)]
@@ -261,8 +266,6 @@ def _row(row: Row, group: CauseGroup, report: Report, width: int) -> RenderableT
         lines.append(_text(f"> {entry.detail}", "dim"))
     if entry.log:
         lines.append(_text(f"log: {entry.log}, from byte {entry.log_offset_b}", "dim"))
-    command = rerun_command(row.arches, entry.case, report.kernel_args)
-    lines.append(Text(_folded_command(command, width - 2 * _INDENT), style="cyan"))
     return Group(head, _padded(Group(*lines)))
 
 
@@ -300,14 +303,15 @@ def _brief_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _folded_command(command: Sequence[str], width: int) -> str:
+def _folded_command(command: Sequence[str], indent: str, width: int) -> str:
     """A command that can be pasted, in lines that fit where its words do."""
-    lines = ["$"]
+    lines = [f"{indent}$"]
     for word in map(shlex.quote, command):
-        if len(lines[-1]) + len(word) + 3 > width and lines[-1].strip() not in ("$", ""):
+        has_words = lines[-1].strip() not in ("$", "")
+        if has_words and len(lines[-1]) + len(word) + 3 > width:
             lines[-1] += " \\"
-            lines.append("   ")
-        lines[-1] += f" {inert_line(word)}"
+            lines.append(f"{indent}   ")
+        lines[-1] += f" {inert(word)}".replace("\n", " ")
     return "\n".join(lines)
 
 

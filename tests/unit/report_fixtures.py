@@ -109,7 +109,7 @@ def record(arch: Arch, cases: tuple[CaseRecord, ...], *incidents: Incident) -> R
         capabilities={},
         incidents=incidents,
         splats=(),
-        denied=dict.fromkeys(("bpf/test_progs/verif_scale",), "out of its budget under emulation"),
+        denied={"bpf/test_progs/verif_scale": "out of its budget under emulation"},
         test_hashes={},
         cases=cases,
     )
@@ -129,6 +129,32 @@ def comparison(
         ),
         refused=refused,
         changes=changes,
+    )
+
+
+def mixed_record(arch: Arch) -> RunRecord:
+    """One record with every outcome in it, subtests, and names that no format likes."""
+    return record(
+        arch,
+        tuple(
+            case_record(f"bpf/{name}", outcome, detail)
+            for name, outcome, detail in (
+                ("test_maps/all", Outcome.PASS, ""),
+                ("test_progs/a_test", Outcome.FAIL, ""),
+                ("test_progs/a_test/sub one: <1> #2", Outcome.FAIL, HOSTILE),
+                ("test_progs/a_test/sub/two", Outcome.PASS, ""),
+                ("test_progs/crash", Outcome.CRASH, "Kernel panic - not syncing"),
+                ("test_progs/denied", Outcome.DENIED, "hurts the guest"),
+                ("test_progs/lost", Outcome.LOST, "the run ended before its turn"),
+                ("test_progs/not_built", Outcome.NOT_BUILT, "error: no member named 'x'"),
+                ("test_progs/skip", Outcome.SKIP, "no CONFIG_BPF_LSM"),
+                ("test_progs/timeout", Outcome.TIMEOUT, "over 20 s"),
+                ("test_progs/xfail", Outcome.XFAIL, ""),
+                ("test_verifier/a b c", Outcome.PASS, ""),
+                ("test_verifier/a-b/c", Outcome.PASS, ""),
+                ("test_verifier/a:b:c", Outcome.PASS, ""),
+            )
+        ),
     )
 
 
