@@ -5,12 +5,11 @@ from dataclasses import fields
 
 from harness.model.change import Change, Comparison, SplatChange
 from harness.model.record import RunRecord, World
+from harness.store.baselines import ROLE_512, ROLE_S9
 from harness.triage.pairing import NO_RULES, Pairing
 from harness.triage.pairing import Rules as Rules
 from harness.triage.signature import can_match
 
-ROLE_512 = "5.12"
-ROLE_S9 = "stream9"
 _NOT_PART_OF_THE_WORLD = ("arch",)  # it chooses the records; another one is refused
 
 
@@ -53,7 +52,11 @@ def compare_records(
 
 
 def _refusals(candidate: RunRecord, bases: Mapping[str, RunRecord]) -> list[str]:
-    found = []
+    found = [
+        f"a case is twice in the {what}"
+        for what, record in (("candidate", candidate), *bases.items())
+        if len({entry.case for entry in record.cases}) < len(record.cases)
+    ]
     for role, base in bases.items():
         for name, ours, theirs in (
             ("architecture", candidate.world.arch, base.world.arch),
