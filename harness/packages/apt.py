@@ -149,8 +149,8 @@ class AptState:
         if failure is not None:
             index.refreshed_s = old.refreshed_s
             self._note(
-                f"the package index of {self._arch} could not be refreshed, the one of "
-                f"{_day(old.refreshed_s)} is used ({apt_text.last_error(failure.output)})"
+                f"the package index of {self._arch} could not be refreshed, "
+                f"{_which(old.refreshed_s)} is used ({apt_text.last_error(failure.output)})"
             )
         if identity != old.identity:
             shutil.rmtree(self._root / "answers", ignore_errors=True)
@@ -163,7 +163,11 @@ class AptState:
                 f"the package sources of this host have nothing for {self._arch}",
                 hint="name a kernel, or a list of sources that has that architecture",
             )
-        return _failure(f"cannot fetch the package index of {self._arch}", failure)
+        what = f"cannot fetch the package index of {self._arch}"
+        if apt_text.says_outdated(failure.output):  # 404: Ubuntu keeps its ports elsewhere
+            hint = f"these package sources may not have {self._arch} at all: name a kernel instead"
+            return _failure(what, failure, hint=hint)
+        return _failure(what, failure)
 
     def _read_index(self) -> _Index:
         try:
@@ -370,5 +374,7 @@ def _failure(what: str, error: CommandError, *, hint: str = _NETWORK_HINT) -> Ri
     )
 
 
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else "a part"
+def _which(refreshed_s: float) -> str:
+    if not refreshed_s:
+        return "what came of it"
+    return time.strftime("the one of %Y-%m-%d %H:%M UTC", time.gmtime(refreshed_s))
