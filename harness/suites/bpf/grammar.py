@@ -19,6 +19,8 @@ SUMMARY = re.compile(
     r"(?: \(\d+ not built\))?, (?P<failed>\d+)(?:/(?P<sub_failed>\d+))? FAILED$",
     re.ASCII,
 )
+# The beginning of a test's result line, whatever became of the rest.
+TEST_BEGINNING = re.compile(r"#(?P<number>\d+) +(?P<name>\w+):(?! )", re.ASCII)
 REPEATED_LOGS = "All error logs:"
 # `Caught signal #11!`, from a worker `[3]: Caught signal #11!`; text without newline may precede it
 CRASH = re.compile(r"Caught signal #\d+!$", re.ASCII)

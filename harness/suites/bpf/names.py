@@ -12,7 +12,7 @@ MAX_NAME = 300
 _OCCURRENCE = re.compile(r" #\d+$")
 
 
-def test_name(printed: str) -> str:
+def case_name(printed: str) -> str:
     """The name of a test: one line, no slash, since a slash parts test and subtest.
 
     test_verifier's descriptors hold slashes (`jeq32/jne32: bounds checking`); they become `|`.

@@ -31,6 +31,11 @@ class Order:
         index = self._index.get(number)
         return None if index is None else self._planned[index][1]
 
+    def awaits(self, number: int, name: str) -> bool:
+        """Whether this number and name are planned together, and not passed yet."""
+        index = self._index.get(number, -1)
+        return index >= self._next and self._planned[index][1] == name
+
     def take(self, number: int, name: str) -> tuple[str, ...]:
         """Note a result; return the names that it passed over: they will not come any more.
 

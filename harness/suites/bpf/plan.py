@@ -8,7 +8,7 @@ from harness.model.case import CaseId
 from harness.model.errors import UserError
 from harness.model.kernel import NotBuilt, RunnerListing, SelftestsArtifact
 from harness.model.plan import Batch, Denial, Plan, PlannedCase
-from harness.suites.bpf.names import numbered, test_name
+from harness.suites.bpf.names import case_name, numbered
 from harness.suites.bpf.readers import is_progs
 from harness.suites.bpf.settings import (
     CONFIG_NAME,
@@ -35,8 +35,9 @@ def plan_bpf(
     """Plan the artifact's cases; `settings` and `denials` default to the files in `configs/`.
 
     `profile` "" is the default one. `programs` and `patterns` narrow it down: a pattern is a case,
-    a subtest (which selects its test), a glob over whole cases, or any part of a case's text. Raises
-    UserError for a profile or program that is not there, and for patterns that match nothing.
+    a subtest (which selects its test), a glob over whole cases, or any part of a case's text.
+    Raises UserError for a profile or program that is not there, and for patterns that match
+    nothing.
     """
     settings = load_bpf_settings() if settings is None else settings
     denials = load_denials() if denials is None else denials
@@ -119,7 +120,7 @@ def _promised(
     if is_progs(program.name):
         selectors = [(str(index), name) for index, name in enumerate(listing.tests, 1)]
     elif program.name == "test_verifier":
-        names = numbered(test_name(name) for name in listing.tests)
+        names = numbered(case_name(name) for name in listing.tests)
         selectors = [(str(index), name) for index, name in enumerate(names)]
     else:
         selectors = [("", "")]  # it can only be run as a whole
@@ -162,7 +163,7 @@ def _batches(
 def _not_built(
     lost: Sequence[NotBuilt], programs: Sequence[str], selection: Selection, known: set[CaseId]
 ) -> tuple[tuple[CaseId, str], ...]:
-    """What the build lost, each case once with its first error; what can run all the same is run."""
+    """What the build lost, each case once with its first error; less what can run all the same."""
     cases: dict[CaseId, str] = {}
     for entry in lost:
         case = CaseId(SUITE, entry.case_path)
@@ -187,7 +188,7 @@ def _nothing_matches(
     artifact: SelftestsArtifact, programs: Sequence[str], patterns: Sequence[str]
 ) -> UserError:
     names = [
-        f"{listing.program}/{test_name(test)}"
+        f"{listing.program}/{case_name(test)}"
         for listing in artifact.runners
         if not programs or listing.program in programs
         for test in listing.tests

@@ -13,11 +13,12 @@ from harness.suites.bpf.dialects import Dialect
 from harness.suites.bpf.ending import ending_text, is_refusal
 from harness.suites.bpf.names import MAX_NAME, Occurrences
 from harness.suites.bpf.order import Order, Unplanned
-from harness.suites.bpf.skips import SkipJudge, TestLog
+from harness.suites.bpf.skips import ResultLog, SkipJudge
 from harness.suites.bpf.tally import Tally
 
 _MAX_PENDING = 20_000
 _DETAIL_CHARS = 300
+_RESULT_BEHIND = re.compile(r"#\d+(?:/\d+)? \S.*:OK$", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class _Subtest:
     number: int
     name: str
     word: str
-    log: TestLog
+    log: ResultLog
 
 
 class ProgsReader:
@@ -49,12 +50,13 @@ class ProgsReader:
         """OKs that only the summary can clear of hiding a skip, and their tests."""
         self._crash = ""
         self._watchdog = ""
-        self._damaged = ""
+        self._damaged: dict[str, str] = {}
         self._last_line = ""
         self._summary: re.Match[str] | None = None
-        self._is_over = False
-        self._whole = TestLog()  # since the last test
-        self._recent = TestLog()  # since the last test or subtest
+        self._is_over = False  # all results were said
+        self._has_crashed = False
+        self._whole = ResultLog()  # since the last test
+        self._recent = ResultLog()  # since the last test or subtest
 
     @property
     def in_flight(self) -> tuple[str, ...] | None:
@@ -75,9 +77,9 @@ class ProgsReader:
         if crash := grammar.CRASH.search(text):
             self._crash = crash[0]
             return ()
-        if found := self._find(grammar.TEST, text, " "):
+        if grammar.may_be_result(text) and (found := self._find_test(text)):
             return self._on_test(found)
-        if found := self._find(grammar.SUBTEST, text, "/"):
+        if grammar.may_be_result(text) and (found := self._find_subtest(text)):
             self._on_subtest(found)
         else:
             self._on_log(text)
@@ -96,21 +98,24 @@ class ProgsReader:
 
     # -- lines ---------------------------------------------------------------------------------
 
-    def _find(self, pattern: re.Pattern[str], text: str, parting: str) -> re.Match[str] | None:
-        """A result line; one behind other text only where the plan waits for just this one.
+    # Tests print text without a newline, and with -v nothing parts it from the result. Behind
+    # other text a result counts only where the plan waits for it.
 
-        Tests print text without a newline, and with -v nothing parts it from the result.
-        """
-        if not grammar.may_be_result(text):
-            return None
-        case = self._order.in_flight
-        found = pattern.match(text)
-        if found or case is None:
+    def _find_test(self, text: str) -> re.Match[str] | None:
+        found = grammar.TEST.match(text)
+        if found or not self._order.in_flight:
             return found
-        start = text.find(f"#{case[0]}{parting}")
-        found = pattern.match(text, start) if start > 0 else None
-        is_other = found and pattern is grammar.TEST and found["name"] != case[1]
-        return None if is_other else found
+        found = grammar.TEST.match(text, text.rfind("#"))
+        is_ours = found and self._order.awaits(int(found["number"]), found["name"])
+        return found if is_ours else None
+
+    def _find_subtest(self, text: str) -> re.Match[str] | None:
+        found = grammar.SUBTEST.match(text)
+        case = self._order.in_flight
+        if found or not case:
+            return found
+        start = text.find(f"#{case[0]}/")
+        return grammar.SUBTEST.match(text, start) if start > 0 else None
 
     def _on_log(self, text: str) -> None:
         if grammar.VERBOSE_MARK.match(text):
@@ -119,9 +124,9 @@ class ProgsReader:
             self._watchdog = inert_line(text, _DETAIL_CHARS)
         if grammar.NOTICE.search(text) and text not in self.notices:
             self.notices.append(inert_line(text, _DETAIL_CHARS))
-        case = self._order.in_flight
-        if case and text.startswith(f"#{case[0]} ") and f"{case[1]}:" in text:
-            self._damaged = inert_line(text, _DETAIL_CHARS)
+        begun = grammar.TEST_BEGINNING.match(text)
+        if begun and self._order.awaits(int(begun["number"]), begun["name"]):
+            self._damaged[begun["name"]] = inert_line(text, _DETAIL_CHARS)
 
     def _on_subtest(self, found: re.Match[str]) -> None:
         name = inert_line(found["name"])
@@ -131,12 +136,12 @@ class ProgsReader:
         number = int(found["number"])
         self._judge.learn("", found["word"])
         self._subtests.append(_Subtest(number, name, found["word"], self._recent))
-        self._recent = TestLog()
+        self._recent = ResultLog()
 
     def _on_test(self, found: re.Match[str]) -> list[CaseReport]:
         number, name = int(found["number"]), found["name"]
         whole, recent = self._whole, self._recent
-        self._whole, self._recent = TestLog(), TestLog()
+        self._whole, self._recent = ResultLog(), ResultLog()
         reports = self._survived(name) if self._crash else self._release()
         if self._held and self._held.path == (name,):
             self._held = None  # a child's word; this one is the program's own
@@ -150,7 +155,6 @@ class ProgsReader:
                 self.problems.append(str(error))
                 self._subtests = []
                 return reports
-        self._damaged = ""
         self._judge.learn(found["pad"], found["word"])
         return [*reports, *self._results(number, name, found["word"], whole, recent)]
 
@@ -163,14 +167,13 @@ class ProgsReader:
     # -- results -------------------------------------------------------------------------------
 
     def _results(
-        self, number: int, name: str, word: str, whole: TestLog, recent: TestLog
+        self, number: int, name: str, word: str, whole: ResultLog, recent: ResultLog
     ) -> list[CaseReport]:
         """The reports of a test and its subtests, less what has to be held back."""
         subtests = self._subtest_reports(number, name)
         outcome, raw = self._judge.judge(name, word, recent)
-        if raw == UNSURE_OK and subtests:  # as later dialects have it
-            are_skips = all(report.outcome is Outcome.SKIP for report in subtests)
-            outcome, raw = (Outcome.SKIP if are_skips else Outcome.PASS), "OK"
+        if raw == UNSURE_OK and subtests:
+            outcome, raw = _outcome_of_parent(subtests)
         reports = [*subtests, _report((name,), outcome, raw, whole)]
         if outcome is Outcome.FAIL:
             self._held = reports.pop()
@@ -198,8 +201,8 @@ class ProgsReader:
         return reports
 
     def _lost(self, name: str, what: str) -> CaseReport:
-        if self._damaged:
-            what, self._damaged = f"damaged result line: {self._damaged}", ""
+        if name in self._damaged:
+            what = f"damaged result line: {self._damaged[name]}"
         return CaseReport(path=(name,), outcome=Outcome.LOST, raw="", detail=what)
 
     def _counted(self, reports: list[CaseReport]) -> list[CaseReport]:
@@ -234,7 +237,7 @@ class ProgsReader:
                 log_lines=(*self._held.log_lines, *self._recent.lines),
                 end_b=max(self._held.end_b, self._whole.end_b),
             )
-            self._crash, self._is_over = "", True
+            self._crash, self._has_crashed = "", True
 
     def _cut_off(self, rc: int | None) -> list[CaseReport]:
         """Reports of the case that the end of the process interrupted, if it did."""
@@ -242,10 +245,10 @@ class ProgsReader:
         if self._tally.is_empty and rc is not None and is_refusal(rc) and not self._subtests:
             self.refused = self._last_line or ending_text(rc)
             return []
-        if self._summary and rc is not None:
+        if self._is_over and rc is not None:
             what = "the program finished without a result of it"
             return self._counted([self._lost(name, what) for name in self._order.take_rest()])
-        if self._is_over or case is None:
+        if self._is_over or self._has_crashed or case is None:
             return []
         subtests = self._counted(self._subtest_reports(*case))
         if rc is None and not self._crash:
@@ -257,13 +260,23 @@ class ProgsReader:
         return [*subtests, *self._counted([replace(report, detail=detail)])]
 
 
-def _report(path: tuple[str, ...], outcome: Outcome, raw: str, log: TestLog) -> CaseReport:
+def _outcome_of_parent(subtests: Sequence[CaseReport]) -> tuple[Outcome, str]:
+    """What an OK over subtests means: a skip where all are, as later dialects have it."""
+    if all(report.outcome is Outcome.SKIP for report in subtests):
+        return Outcome.SKIP, "OK"
+    is_told = any(report.outcome is Outcome.PASS and report.raw == "OK" for report in subtests)
+    return Outcome.PASS, "OK" if is_told else UNSURE_OK
+
+
+def _report(path: tuple[str, ...], outcome: Outcome, raw: str, log: ResultLog) -> CaseReport:
     is_plain = outcome is Outcome.PASS
     return CaseReport(
         path=path,
         outcome=outcome,
         raw=raw,
-        detail=inert_line(log.skip, _DETAIL_CHARS) if outcome is Outcome.SKIP else "",
+        detail=_RESULT_BEHIND.sub("", inert_line(log.skip, _DETAIL_CHARS))
+        if outcome is Outcome.SKIP
+        else "",
         log_lines=() if is_plain else log.lines,
         begin_b=log.begin_b or 0,
         end_b=log.end_b,

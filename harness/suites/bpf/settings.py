@@ -67,7 +67,8 @@ def load_bpf_settings(path: Path | None = None) -> BpfSettings:
     path = data_root() / CONFIG_NAME if path is None else path
     settings = load_toml(path, BpfSettings)
     settings.profile_named(settings.default_profile)
-    budgets = [entry.budget_s for entry in (*settings.program, *settings.budget)]
+    budgets = [each.budget_s for each in settings.program]
+    budgets += [each.budget_s for each in settings.budget]
     if min(budgets, default=1.0) <= 0:
         raise UserError(f"{path}: a budget of 0 s or less")
     return settings

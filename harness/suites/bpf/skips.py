@@ -15,10 +15,8 @@ from harness.suites.bpf.dialects import Dialect
 _SILENT_SKIPPERS = frozenset({"core_reloc", "ksyms_module", "select_reuseport"})
 
 
-class TestLog(Stretch):
+class ResultLog(Stretch):
     """The log before a result, with what it says of skips."""
-
-    __test__ = False  # pytest must not collect it
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +53,7 @@ class SkipJudge:
         elif "SKIP" in word:
             self.dialect = Dialect.B
 
-    def judge(self, test: str, word: str, log: TestLog) -> tuple[Outcome, str]:
+    def judge(self, test: str, word: str, log: ResultLog) -> tuple[Outcome, str]:
         """Outcome and raw word of a test or subtest that has no subtests itself."""
         if log.skip:
             self.recognised += 1

@@ -9,7 +9,7 @@ from harness.model.plan import PlannedCase
 from harness.model.text import inert_line
 from harness.suites.base import CaseReport, LogLine, Stretch
 from harness.suites.bpf.ending import ending_text, is_refusal
-from harness.suites.bpf.names import MAX_NAME, Occurrences, test_name, without_occurrence
+from harness.suites.bpf.names import MAX_NAME, Occurrences, case_name, without_occurrence
 from harness.suites.bpf.order import Order, Unplanned
 
 # `#935/p scale: scale test 1 OK`; the result may stand on a later line.
@@ -101,7 +101,10 @@ class VerifierReader:
         is_other_side = number == self._number and side == "p" and self._side == "u"
         reports = self._close_side() if is_other_side else self._close_case()
         name, body = self._parted(number, inert_line(header["rest"]))
-        if not is_other_side:
+        if is_other_side and name != self._names[number]:
+            self.problems.append(f"#{number}/p is {self._names[number]}, not {name}")
+            name, body = self._names[number], ""
+        elif not is_other_side:
             try:
                 passed = self._order.pass_to(number, name)
             except Unplanned as error:
@@ -120,12 +123,12 @@ class VerifierReader:
             planned = self._names[number]
         else:
             planned = self._order.planned_name(number) or ""
-        text = test_name(rest)
+        text = case_name(rest)
         for known in (planned, without_occurrence(planned)):
             if known and (text == known or text.startswith(known + " ")):
                 return planned, rest[len(known) + 1 :]
         if found := _WHOLE.match(rest):
-            name = test_name(found["descr"])[:MAX_NAME]
+            name = case_name(found["descr"])[:MAX_NAME]
             return (self._occurrences.name(name) if self._is_free else name), found["body"]
         return text[:MAX_NAME], ""
 
@@ -149,19 +152,20 @@ class VerifierReader:
         return [] if report.outcome is Outcome.LOST else [report]
 
     def _side_report(self, name: str, side: str, result: re.Match[str] | None) -> CaseReport:
+        reason = ""
         if result is None:
             outcome, raw = Outcome.LOST, ""
         elif result["ok"]:
             outcome, raw = Outcome.PASS, result["ok"]
         elif result["skip"]:
-            outcome, raw = Outcome.SKIP, "SKIP"
+            outcome, raw, reason = Outcome.SKIP, "SKIP", result["skip"].removeprefix("SKIP").strip()
         else:
             outcome, raw = Outcome.FAIL, "FAIL"
         return CaseReport(
             path=(name, side),
             outcome=outcome,
             raw=raw[:_RAW_CHARS],
-            detail=result["skip"][:_DETAIL_CHARS] if outcome is Outcome.SKIP and result else "",
+            detail=reason[:_DETAIL_CHARS],
             log_lines=() if outcome in (Outcome.PASS, Outcome.SKIP) else self._log.lines,
             begin_b=self._log.begin_b or 0,
             end_b=self._log.end_b,
