@@ -76,15 +76,22 @@ class Sysroot:
             for text in wanted:
                 yield from self._match(text, folders, package.name)
 
-    def library(self, soname: str, wanted_by: str) -> str:
-        """Return the name of the library that the loader would take. Raises UserError."""
-        own = runpath(self.paths[wanted_by])
-        origin = posixpath.dirname(wanted_by)
-        own_folders = [canonical(folder.replace("$ORIGIN", f"/{origin}")) for folder in own]
-        for folder in (*own_folders, *self.library_folders):
-            name = f"{folder}/{soname}"
-            if name in self.paths:
-                return name
+    def libraries(self, name: str) -> tuple[str, ...]:
+        """Return the names of what the loader would load for an ELF file. Raises UserError."""
+        path = self.paths[name]
+        needed = needed_libraries(path)
+        own = runpath(path) if needed else ()
+        origin = posixpath.dirname(f"/{name}")
+        folders = (
+            *(canonical(folder.replace("$ORIGIN", origin)) for folder in own),
+            *self.library_folders,
+        )
+        return tuple(self._library(soname, folders, name) for soname in needed)
+
+    def _library(self, soname: str, folders: Iterable[str], wanted_by: str) -> str:
+        for folder in folders:
+            if f"{folder}/{soname}" in self.paths:
+                return f"{folder}/{soname}"
         raise UserError(
             f"the guest's /{wanted_by} needs {soname}, which is in none of the fetched packages",
             hint="name the library's package in configs/packages/userland.toml",
@@ -134,5 +141,4 @@ def _needs(sysroot: Sysroot, name: str) -> tuple[str, ...]:
     if machine != sysroot.elf_machine:
         raise UserError(f"the guest's /{name} is for {machine}, not for {sysroot.elf_machine}")
     loader = interpreter(path)
-    libraries = tuple(sysroot.library(soname, name) for soname in needed_libraries(path))
-    return (*libraries, *([canonical(loader)] if loader else []))
+    return (*sysroot.libraries(name), *([canonical(loader)] if loader else []))
