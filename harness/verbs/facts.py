@@ -15,7 +15,7 @@ from harness.pipeline import Workshop
 from harness.run.lines import LineSplitter
 from harness.suites.base import CaseReport
 from harness.suites.bpf.plan import plan_bpf
-from harness.suites.bpf.readers import reader_for_log
+from harness.suites.bpf.readers import reader_for
 from harness.verbs.options import existing, kernels_of, run_options
 from harness.verbs.screen import live_view
 
@@ -131,7 +131,7 @@ class _LogLine:
 def parse_log(log: Path, program: str) -> tuple[list[CaseReport], list[str]]:
     """Cases of a saved log, and the contradictions in it."""
     splitter = LineSplitter()
-    reader = reader_for_log(program, log)
+    reader = reader_for(program)
     reports: list[CaseReport] = []
     with log.open("rb") as file:
         while chunk := file.read(1 << 20):
