@@ -1,10 +1,11 @@
 """Puts a report together: findings and changes into sections, cases into groups by cause."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from harness.model.arch import Arch
-from harness.model.case import LogSpan, Outcome
+from harness.model.case import CaseId, LogSpan, Outcome
 from harness.model.change import (
     Change,
     ChangeKind,
@@ -28,9 +29,7 @@ from harness.report.content import (
     Totals,
 )
 from harness.report.words import BASELINE_NAMES, counted, joined, side_words
-
-UNEXPLAINED = "unexplained"
-"""The cause of a change that no rule of `configs/causes` explains."""
+from harness.triage.cause import UNEXPLAINED, CauseTable
 
 _KIND_SECTION: Mapping[ChangeKind, SectionName] = MappingProxyType(
     {
@@ -63,6 +62,11 @@ _WEIGHT_SECTION: Mapping[Weight, SectionName] = MappingProxyType(
         Weight.WARNS: SectionName.NEW,
     }
 )
+
+
+def cause_texts(table: CauseTable) -> dict[str, CauseText]:
+    """What people wrote about causes, by id."""
+    return {cause.id: CauseText(title=cause.title, advice=cause.hint) for cause in table.causes}
 
 
 def build_report(
@@ -117,6 +121,7 @@ def build_report(
 
 _Placed = dict[SectionName, list[tuple[Entry, str]]]
 """For each section its entries, each with the key of its group."""
+_BY_SUBTESTS = "by_subtests"  # the comparison's tag
 
 
 def _place(
@@ -124,7 +129,8 @@ def _place(
     comparisons: Sequence[Comparison],
     spans: Mapping[tuple[Arch, str], tuple[str, LogSpan]],
 ) -> _Placed:
-    finding_of = _first_finding_of_case(gate.findings if gate else ())
+    weighed = [finding for finding in (gate.findings if gate else ()) if _is_of_cases(finding)]
+    finding_of = _first_finding_of_case(weighed)
     placed: _Placed = {name: [] for name in SectionName}
     for comparison in comparisons:
         for change in comparison.changes:
@@ -134,16 +140,37 @@ def _place(
                 span = spans.get((change.arch, str(change.case)))
                 entry = _entry(change, finding, span, comparison.missing_baselines)
                 placed[section].append((entry, _group_key(change)))
-    return placed
+    return {name: _with_subtests(entries) for name, entries in placed.items()}
+
+
+def _with_subtests(placed: list[tuple[Entry, str]]) -> list[tuple[Entry, str]]:
+    """Put a test that fails through its subtests into the first subtest's group."""
+    keys: dict[tuple[Arch, str], str] = {}
+    for entry, key in placed:
+        keys.setdefault((entry.arch, str(CaseId.parse(entry.case).parent)), key)
+    found = []
+    for entry, key in placed:
+        if _BY_SUBTESTS in entry.tags and (entry.arch, entry.case) in keys:
+            told = dataclasses.replace(entry, is_told_by_subtests=True)
+            found.append((told, keys[entry.arch, entry.case]))
+        else:
+            found.append((entry, key))
+    return found
+
+
+def _is_of_cases(finding: Finding) -> bool:
+    """Whether its text says no more than its cases do: `3 cases fail that …`."""
+    is_weighed = finding.weight in _WEIGHT_SECTION
+    return is_weighed and finding.what.startswith(f"{len(finding.cases)} case")
 
 
 def _first_finding_of_case(findings: Iterable[Finding]) -> dict[str, Finding]:
     """For each case the weightiest finding that rests on it; waived ones weigh least."""
     order = list(_WEIGHT_SECTION)
-    weighed = [finding for finding in findings if finding.weight in _WEIGHT_SECTION]
-    weighed.sort(key=lambda finding: (bool(finding.waived_by), order.index(finding.weight)))
     found: dict[str, Finding] = {}
-    for finding in weighed:
+    for finding in sorted(
+        findings, key=lambda finding: (bool(finding.waived_by), order.index(finding.weight))
+    ):
         for case in finding.cases:
             found.setdefault(case, finding)
     return found
@@ -196,7 +223,8 @@ def _group_key(change: Change) -> str:
 
 def _is_lonely(key: str, entries: Sequence[Entry]) -> bool:
     """Whether a signature joins nothing: the same case on two architectures is one case."""
-    return key.startswith("\0") and len({entry.case for entry in entries}) == 1
+    told = {entry.case for entry in entries if not entry.is_told_by_subtests}
+    return key.startswith("\0") and len(told) == 1
 
 
 def _spans(records: Sequence[RunRecord]) -> dict[tuple[Arch, str], tuple[str, LogSpan]]:
@@ -256,19 +284,38 @@ def _statements(
         said[name][text] = Statement(text=text, hint=error.hint, evidence=error.evidence)
     compared = {f"{change.arch} {change.case}" for item in comparisons for change in item.changes}
     for finding in gate.findings if gate else ():
-        section = _section_of_finding(finding)
-        if section is not None and not set(finding.cases) & compared:
+        if not (finding.weight is Weight.INFO and finding.cases) and not (
+            _is_of_cases(finding) and set(finding.cases) & compared
+        ):
             text = _finding_text(finding)
-            said[section].setdefault(text, Statement(text=text))
+            said[_section_of_finding(finding)].setdefault(text, Statement(text=text))
     for item in comparisons:
         if item.refused:
             text = f"{item.arch} {item.suite}: {item.refused}"
             said[SectionName.UNKNOWN].setdefault(text, Statement(text=text))
-    return {name: tuple(statements.values()) for name, statements in said.items()}
+    cells = [f"{item.arch} {item.suite}: " for item in comparisons]
+    return {name: _merged(tuple(stated.values()), cells) for name, stated in said.items()}
 
 
-def _section_of_finding(finding: Finding) -> SectionName | None:
-    return SectionName.KNOWN if finding.waived_by else _WEIGHT_SECTION.get(finding.weight)
+def _merged(statements: Sequence[Statement], cells: Sequence[str]) -> tuple[Statement, ...]:
+    """Say once what is so for several cells: `x86_64 bpf and aarch64 bpf: there is no …`."""
+    by_rest: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for statement in statements:
+        cell = next((cell for cell in cells if statement.text.startswith(cell)), "")
+        rest = statement.text.removeprefix(cell)
+        by_rest.setdefault((rest, statement.hint, statement.evidence), []).append(cell[:-2])
+    return tuple(
+        Statement(
+            text=f"{joined(named)}: {rest}" if all(named) else rest, hint=hint, evidence=evidence
+        )
+        for (rest, hint, evidence), named in by_rest.items()
+    )
+
+
+def _section_of_finding(finding: Finding) -> SectionName:
+    if finding.waived_by or finding.weight not in _WEIGHT_SECTION:
+        return SectionName.KNOWN
+    return _WEIGHT_SECTION[finding.weight]
 
 
 def _finding_text(finding: Finding) -> str:

@@ -39,6 +39,8 @@ class Entry:
     """File of the run's folder; "" when there is none."""
     log_offset_b: int
     waived_by: str = ""
+    is_told_by_subtests: bool = False
+    """It fails because subtests fail that are in the same group: counted, not told again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Group:
         """The entries, a case that is alike on several architectures once."""
         alike: dict[tuple[object, ...], list[Entry]] = {}
         for entry in self.entries:
+            if entry.is_told_by_subtests:
+                continue
             key = (entry.case, entry.kind, entry.sides, entry.detail, entry.tags, entry.waived_by)
             alike.setdefault(key, []).append(entry)
         return tuple(
@@ -71,9 +75,13 @@ class Group:
         )
 
     @property
+    def told_by_subtests(self) -> int:
+        return sum(entry.is_told_by_subtests for entry in self.entries)
+
+    @property
     def shared_kind(self) -> Entry | None:
-        """An entry whose kind and explanation hold for all, when there are several and they do."""
-        return _shared(self.entries, lambda entry: (entry.kind, entry.explanation, entry.tags))
+        """An entry whose kind and tags are those of all, when there are several and they are."""
+        return _shared(self.entries, lambda entry: (entry.kind, entry.tags))
 
     @property
     def shared_detail(self) -> Entry | None:
@@ -89,7 +97,8 @@ class Group:
 def _shared(
     entries: tuple[Entry, ...], part: Callable[[Entry], tuple[object, ...]]
 ) -> Entry | None:
-    return entries[0] if len(entries) > 1 and len({part(entry) for entry in entries}) == 1 else None
+    told = [entry for entry in entries if not entry.is_told_by_subtests]
+    return told[0] if len(told) > 1 and len({part(entry) for entry in told}) == 1 else None
 
 
 class SectionName(StrEnum):

@@ -19,12 +19,12 @@ from harness.report.content import Report
 from harness.report.words import (
     ACCEL_WORDS,
     BAD_OUTCOMES,
-    KIND_WORDS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
     counted,
     duration_text,
     field_word,
+    kind_words,
     rerun_command,
 )
 
@@ -49,7 +49,7 @@ def html_text(report: Report, records: Sequence[RunRecord] = ()) -> str:
         report=report,
         word=word,
         status=status,
-        kinds=KIND_WORDS,
+        kind_words=kind_words,
         accels=ACCEL_WORDS,
         outcomes=[
             (outcome, name)

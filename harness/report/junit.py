@@ -13,7 +13,7 @@ from harness.model.case import CaseRecord, Outcome
 from harness.model.record import RunRecord
 from harness.model.text import inert, inert_line
 from harness.report.content import Entry, Report, SectionName
-from harness.report.words import BAD_OUTCOMES, KIND_WORDS, OUTCOME_WORDS, rerun_command
+from harness.report.words import BAD_OUTCOMES, OUTCOME_WORDS, kind_words, rerun_command
 
 _NODE_CHARACTERS = 16_000  # readers refuse larger nodes
 _MESSAGE_CHARACTERS = 300
@@ -96,8 +96,9 @@ def _case(
 
 
 def _add_entry(element: ET.Element, section: SectionName, entry: Entry, report: Report) -> None:
-    word, meaning = KIND_WORDS[entry.kind]
-    reason = f"waived: {entry.waived_by}" if entry.waived_by else entry.explanation or meaning
+    reason = kind_words(entry.kind, entry.tags)
+    if entry.waived_by:
+        reason = f"waived: {entry.waived_by}; {reason}"
     ours, base_512, base_s9 = entry.sides
     lines = [
         f"candidate {ours} | 5.12 {base_512} | Stream 9 {base_s9}",
@@ -105,7 +106,7 @@ def _add_entry(element: ET.Element, section: SectionName, entry: Entry, report: 
         f"log: {entry.log}, from byte {entry.log_offset_b}" if entry.log else "",
         f"again: {shlex.join(rerun_command((entry.arch,), entry.case, report.kernel_args))}",
     ]
-    _add(element, _ELEMENTS[section], f"{word}: {reason}", "\n".join(filter(None, lines)))
+    _add(element, _ELEMENTS[section], reason, "\n".join(filter(None, lines)))
 
 
 def _statements(report: Report) -> ET.Element:

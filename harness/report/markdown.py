@@ -9,12 +9,12 @@ from harness.model.text import inert_line
 from harness.report.content import Entry, Group, Report, Row, Section, SectionName, Statement
 from harness.report.words import (
     ACCEL_WORDS,
-    KIND_WORDS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
     counted,
     duration_text,
     field_word,
+    kind_words,
     rerun_command,
 )
 
@@ -105,8 +105,7 @@ def _table(rows: Sequence[Row], report: Report, *, in_full: bool) -> Iterator[st
 
 
 def _says(row: Row, entry: Entry, report: Report, *, in_full: bool) -> str:
-    word, meaning = KIND_WORDS[entry.kind]
-    parts = [f"{word}: {_words(entry.explanation or meaning)}"]
+    parts = [_words(kind_words(entry.kind, entry.tags))]
     parts += [_code(entry.detail)] if entry.detail else []
     parts += [f"waived: {_words(entry.waived_by)}"] if entry.waived_by else []
     if in_full:

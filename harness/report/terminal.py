@@ -34,13 +34,13 @@ from harness.report.content import Group as CauseGroup
 from harness.report.words import (
     ACCEL_WORDS,
     BAD_OUTCOMES,
-    KIND_WORDS,
     OUTCOME_WORDS,
     VERDICT_WORDS,
     counted,
     duration_text,
     field_word,
     joined,
+    kind_words,
     rerun_command,
 )
 
@@ -250,6 +250,9 @@ def _rows(
     left = len(rows) - full - len(brief)
     if left > 0:
         yield _padded(_more(counted(left, "more case")))
+    if group.told_by_subtests:
+        tests = counted(group.told_by_subtests, "test")
+        yield _padded(_text(f"and with them {tests} that these are subtests of", "dim"))
 
 
 def _more(what: str) -> Text:
@@ -270,10 +273,8 @@ def _row(row: Row, group: CauseGroup) -> RenderableType:
 
 
 def _kind_line(entry: Entry) -> str:
-    word, meaning = KIND_WORDS[entry.kind]
     waived = f"; waived: {entry.waived_by}" if entry.waived_by else ""
-    words = ", ".join((word, *(tag.replace("_", " ") for tag in entry.tags)))
-    return f"{words}: {entry.explanation or meaning}{waived}"
+    return kind_words(entry.kind, entry.tags) + waived
 
 
 def _sides(sides: tuple[str, str, str]) -> Text:

@@ -90,6 +90,24 @@ KIND_WORDS: Mapping[ChangeKind, tuple[str, str]] = MappingProxyType(
 )
 """For each row of the decision table its name, and what it says in half a sentence."""
 
+TAG_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "crash": "crash",
+        "timeout": "timeout",
+        "crash_known": "a baseline crashes alike",
+        "unconfirmed": "not yet tried again alone",
+        "test_changed": "the test itself differs between the kernels",
+        "arch_only": "on this architecture only",
+        "accel_suspect": "the emulator is a suspect",
+        "by_subtests": "through its subtests",
+        "precluded": "it did not get its turn",
+        "not_built": "it was not built",
+        "ok_or_skip": "its OK may be a skip",
+        "basis_unsure": "the baseline's OK may have been a skip",
+    }
+)
+"""Tags that are worth a remark; the others are for machines."""
+
 VERDICT_WORDS: Mapping[Verdict, tuple[str, int]] = MappingProxyType(
     {
         Verdict.ACCEPT: ("ACCEPT", 0),
@@ -147,6 +165,13 @@ def side_words(side: Side) -> str:
         return f"{word}, {side.marks.count('P')} of {total} pass"
     same = max(side.marks.count(mark) for mark in set(side.marks))
     return f"{word} {same}/{total}"
+
+
+def kind_words(kind: ChangeKind, tags: Iterable[str]) -> str:
+    """A change in half a sentence, with what its tags add."""
+    word, meaning = KIND_WORDS[kind]
+    remarks = [TAG_WORDS[tag] for tag in tags if tag in TAG_WORDS]
+    return f"{word}: {meaning}" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def counted(number: int, one: str, many: str = "") -> str:
