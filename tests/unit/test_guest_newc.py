@@ -21,7 +21,7 @@ from harness.guest.newc import (
 )
 from harness.model.errors import RigError
 
-_PART = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1)
+_PART = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
 _NAMES = st.lists(_PART.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3)
 
 
