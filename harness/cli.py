@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status; no traceback for a foreseeable error."""
     args = _parser().parse_args(argv)
     try:
-        verb = importlib.import_module("harness.verbs")
+        verb = importlib.import_module(f"harness.verbs.{_MODULES[args.verb]}")
         handler: Callable[[argparse.Namespace], int] = getattr(verb, f"verb_{args.verb}")
         return int(handler(args))
     except HarnessError as error:
@@ -221,6 +221,11 @@ def _baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-runs", type=_positive, default=5, help="promote: refuse fewer repetitions"
     )
+    parser.add_argument(
+        "--allow-candidate",
+        action="store_true",
+        help="promote: also a run that was made as a candidate",
+    )
 
 
 def _case(parser: argparse.ArgumentParser) -> None:
@@ -294,3 +299,12 @@ _VERBS: tuple[tuple[str, str, tuple[Adder, ...]], ...] = (
         (_run_folder, _results, _policy, _format),
     ),
 )
+
+_MODULES = {
+    "doctor": "host",
+    **dict.fromkeys(("build", "unpack", "plan", "parse"), "facts"),
+    **dict.fromkeys(("boot", "shell", "run"), "runs"),
+    **dict.fromkeys(("compare", "gate", "report"), "judge"),
+    "baseline": "baselines",
+    "explain": "explain",
+}

@@ -52,6 +52,7 @@ def run_options(args: argparse.Namespace, detect: Callable[[str], Arch]) -> RunO
         repeat=getattr(args, "repeat", 1),
         budget_factor=factor,
         serial=getattr(args, "serial", False),
+        role=getattr(args, "role", None) or "candidate",
     )
 
 
