@@ -74,7 +74,7 @@ def _print_one(
     for attempt in entry.attempts if entry else ():
         _print_evidence(attempt, folder)
     program_case = case.parent if case.is_subtest else case
-    print(f"  {'again':10} {shlex.join(rerun_command(arch, str(program_case)))}")
+    print(f"  {'again':10} {shlex.join(rerun_command((arch,), str(program_case)))}")
     print()
 
 
