@@ -6,6 +6,7 @@ Today that is Debian's, by apt. The packages' names are in configs/kernels/distr
 import platform
 import re
 import shutil
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from harness.kernel.package import deb_kernel
 from harness.kernel.progress import OnEvent, phase
 from harness.kernel.source import makefile_version
 from harness.model.arch import ArchSpec
-from harness.model.errors import KernelError, RigError, UserError
+from harness.model.errors import RigError, UserError
 from harness.model.kernel import KernelArtifact, SourceTree
 from harness.packages.apt import AptState
 from harness.packages.deb import unpack_deb
-from harness.packages.source import FetchedPackage
+from harness.packages.source import FetchedPackage, PackageSource
 from harness.packages.unpack import unpack_tar
+
+OpenSource = Callable[[Cache, str], PackageSource]
+"""Opens a distribution's packages for one of its architectures."""
 
 _LAYOUT = 1  # of the cache's entries
 _SERIES = re.compile(r"(?:[0-9]+:)?(?P<upstream>(?P<series>[0-9]+\.[0-9]+)[0-9.]*)")
@@ -39,12 +43,14 @@ class _Names(msgspec.Struct, forbid_unknown_fields=True):
     source_parts: tuple[str, ...]
 
 
-def distribution_kernel(arch_spec: ArchSpec, cache: Cache, on_event: OnEvent) -> KernelArtifact:
+def distribution_kernel(
+    arch_spec: ArchSpec, cache: Cache, on_event: OnEvent, *, open_source: OpenSource = AptState
+) -> KernelArtifact:
     """Return the newest packaged kernel of the distribution, fetched and unpacked when needed.
 
     Raises RigError when nothing can be fetched and nothing is in the cache.
     """
-    apt = AptState(cache, arch_spec.debian_arch)
+    apt = open_source(cache, arch_spec.debian_arch)
     name = _names().image.format(debian_arch=arch_spec.debian_arch)
     with phase(on_event, arch_spec.arch, "fetch", name):
         apt.refresh_if_stale()
@@ -59,7 +65,12 @@ def distribution_kernel(arch_spec: ArchSpec, cache: Cache, on_event: OnEvent) ->
 
 
 def distribution_source(
-    kernel: KernelArtifact, arch_spec: ArchSpec, cache: Cache, on_event: OnEvent
+    kernel: KernelArtifact,
+    arch_spec: ArchSpec,
+    cache: Cache,
+    on_event: OnEvent,
+    *,
+    open_source: OpenSource = AptState,
 ) -> SourceTree:
     """Return the source package of the kernel's own version: the part that selftests are made from.
 
@@ -68,7 +79,7 @@ def distribution_source(
     """
     upstream = _package_version(kernel)
     name = _names().source.format(series=upstream["series"])
-    apt = AptState(cache, arch_spec.debian_arch)
+    apt = open_source(cache, arch_spec.debian_arch)
     with phase(on_event, arch_spec.arch, "fetch", name):
         version = _source_version(apt, name, kernel)
         (fetched,) = apt.fetch((f"{name}={version}",), with_depends=False)
@@ -86,7 +97,12 @@ def distribution_source(
 
 
 def distribution_headers(
-    kernel: KernelArtifact, arch_spec: ArchSpec, cache: Cache, on_event: OnEvent
+    kernel: KernelArtifact,
+    arch_spec: ArchSpec,
+    cache: Cache,
+    on_event: OnEvent,
+    *,
+    open_source: OpenSource = AptState,
 ) -> Path:
     """Return a folder for `make -C <it> M=…`: headers, config, Module.symvers and build scripts.
 
@@ -94,18 +110,20 @@ def distribution_headers(
     such a build. Raises UserError for a kernel that is of no package of the distribution.
     """
     _package_version(kernel)
-    version = kernel.provenance.version
     name = _names().headers.format(release=kernel.release)
     with phase(on_event, arch_spec.arch, "fetch", name):
-        fetched = _fetch_headers(AptState(cache, arch_spec.debian_arch), name, version, cache)
+        of_target, scripts = _header_packages(
+            open_source(cache, arch_spec.debian_arch), name, kernel.provenance.version
+        )
+        of_host = open_source(cache, _host_debian_arch()).fetch(scripts, with_depends=False)
 
     def make(folder: Path) -> None:
         with phase(on_event, arch_spec.arch, "unpack", name):
-            for package in fetched:
+            for package in (*of_target, *of_host):
                 unpack_deb(package.path, folder, only=lambda path: path.startswith("usr/"))
             _make_relocatable(folder / "usr" / "src" / name / "Makefile")
 
-    key = digest_of(str(_LAYOUT), *(package.sha256 for package in fetched))
+    key = digest_of(str(_LAYOUT), *(package.sha256 for package in (*of_target, *of_host)))
     return cache.entry("kernel-headers", key, make) / "usr" / "src" / name
 
 
@@ -126,7 +144,7 @@ def _package_version(kernel: KernelArtifact) -> re.Match[str]:
     return match
 
 
-def _source_version(apt: AptState, name: str, kernel: KernelArtifact) -> str:
+def _source_version(apt: PackageSource, name: str, kernel: KernelArtifact) -> str:
     wanted = kernel.provenance.version
     versions = [package.version for package in apt.versions(name)]
     if wanted in versions:
@@ -180,27 +198,25 @@ def _is_part(name: str, wanted: set[str]) -> bool:
     return False
 
 
-def _fetch_headers(
-    apt: AptState, name: str, version: str, cache: Cache
-) -> tuple[FetchedPackage, ...]:
-    """Fetch the headers, the part that they share with other flavours, and this host's scripts."""
+def _header_packages(
+    apt: PackageSource, name: str, version: str
+) -> tuple[tuple[FetchedPackage, ...], tuple[str, ...]]:
+    """Fetch the headers with the part that flavours share; name the host's build scripts."""
     found = next((p for p in apt.versions(name) if p.version == version), None)
     if found is None:
         raise UserError(f"the distribution has no {name} {version}")
-    common = [need for need in found.depends if need.startswith("linux-headers-")]
-    scripts = [need for need in found.depends if need.startswith("linux-kbuild-")]
+    common = [f"{need}={version}" for need in found.depends if need.startswith("linux-headers-")]
+    scripts = [f"{need}={version}" for need in found.depends if need.startswith("linux-kbuild-")]
     if not common or not scripts:
-        raise KernelError(
-            f"{name}: depends on {', '.join(found.depends)}; headers are not split so"
-        )
-    host = _HOST_DEBIAN_ARCHES.get(platform.machine())
-    if host is None:
-        raise RigError(f"{name}: no build scripts for a {platform.machine()} host")
-    of_target = apt.fetch([f"{each}={version}" for each in (name, *common)], with_depends=False)
-    of_host = AptState(cache, host).fetch(
-        [f"{each}={version}" for each in scripts], with_depends=False
-    )
-    return (*of_target, *of_host)
+        raise RigError(f"{name} is not made as Debian's are: it needs {', '.join(found.depends)}")
+    return apt.fetch((f"{name}={version}", *common), with_depends=False), tuple(scripts)
+
+
+def _host_debian_arch() -> str:
+    machine = platform.machine()
+    if machine not in _HOST_DEBIAN_ARCHES:
+        raise RigError(f"the distribution's build scripts do not run on a {machine} host")
+    return _HOST_DEBIAN_ARCHES[machine]
 
 
 def _make_relocatable(makefile: Path) -> None:

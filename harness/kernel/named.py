@@ -55,7 +55,7 @@ def named_kernel(text: str, arch_spec: ArchSpec, cache: Cache, on_event: OnEvent
     modules = _modules_folder(_existing(names[1], "modules")) if names[1:] and names[1] else None
     config = _existing(names[2], "config") if names[2:] and names[2] else None
     if config is not None and not config.is_file():
-        raise UserError(f"{config}: not a file, where a kernel's .config was expected")
+        raise UserError(f"{config}: not a file, where a .config was expected", hint=_FORMS)
     parts = Parts(image=image, modules=modules, config=config)
     return _kernel_of_files(parts, image, arch_spec, cache)
 
