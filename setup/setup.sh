@@ -147,6 +147,6 @@ main() {
 # goes where only this checkout looks; without flock(1) there is no lock.
 if [ "${KH_SETUP_LOCKED:-}" != 1 ] && command -v flock >/dev/null 2>&1; then
     is_current "$(identity)" && exit 0
-    KH_SETUP_LOCKED=1 exec flock .venv-setup.lock "$0" "$@"
+    KH_SETUP_LOCKED=1 exec flock .venv-setup.lock ./setup/setup.sh "$@"
 fi
 main
