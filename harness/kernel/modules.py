@@ -14,9 +14,10 @@ import msgspec
 
 from harness.host.config import data_root, load_toml
 from harness.kernel.kmod_index import IndexedModule, index_files
+from harness.kernel.modinfo import read_info
 from harness.model.errors import KernelError
 from harness.model.kernel import KernelArtifact
-from harness.packages.elf import ModuleInfo, module_info, module_name
+from harness.packages.elf import ModuleInfo, module_name
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 _COPIED_INDEXES = ("modules.builtin", "modules.builtin.modinfo")
@@ -59,8 +60,13 @@ def module_tree(folder: Path) -> ModuleTree:
     """Index a folder by file names alone; links are not followed. Raises KernelError."""
     if not folder.is_dir():
         raise KernelError(f"{folder}: no such folder of modules")
+    updates = str(folder / "updates") + "/"
+    # As depmod searches: what was put into `updates` replaces the kernel's own.
+    paths = sorted(
+        _module_files(str(folder)), key=lambda path: (path[: len(updates)] != updates, path)
+    )
     found: dict[str, Path] = {}
-    for path in sorted(_module_files(folder), key=lambda path: _preference(folder, path)):
+    for path in map(Path, paths):
         found.setdefault(module_name(path), path)
     builtin = _lines(folder / "modules.builtin")
     return ModuleTree(
@@ -185,7 +191,7 @@ def _wanted() -> _Wanted:
 
 @lru_cache(maxsize=8192)
 def _info(path: Path) -> ModuleInfo:
-    return module_info(path)
+    return read_info(path)
 
 
 def _in_kernels_order(tree: ModuleTree, files: Iterable[Path]) -> list[Path]:
@@ -210,20 +216,15 @@ def _guest_name(path: Path) -> str:
     return str(path.with_name(path.name.removesuffix(suffix) + ".ko"))
 
 
-def _module_files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        # `tools` is for the folder of a build, which holds test modules that are no part of it.
-        folders[:] = sorted(name for name in folders if name[0] != "." and name != "tools")
-        for name in names:
-            path = Path(place, name)
-            if name.endswith(_SUFFIXES) and not path.is_symlink():
-                yield path
-
-
-def _preference(folder: Path, path: Path) -> tuple[bool, str]:
-    """As depmod searches: what was put into `updates` replaces the kernel's own."""
-    below = path.relative_to(folder)
-    return (below.parts[0] != "updates", str(below))
+def _module_files(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                # `tools` is for a build's folder: its test modules are no part of the kernel.
+                if entry.name[0] != "." and entry.name != "tools":
+                    yield from _module_files(entry.path)
+            elif entry.name.endswith(_SUFFIXES) and not entry.is_symlink():
+                yield entry.path
 
 
 def _lines(path: Path) -> tuple[str, ...]:

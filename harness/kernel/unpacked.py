@@ -14,11 +14,11 @@ import msgspec
 from harness.host.cache import Cache, digest_of
 from harness.kernel.formats import Form
 from harness.kernel.image import read_image
+from harness.kernel.modinfo import read_info
 from harness.kernel.modules import module_tree
 from harness.model.arch import Arch, ArchSpec
 from harness.model.errors import UserError
 from harness.model.kernel import KernelArtifact, Provenance
-from harness.packages.elf import module_info
 
 _LAYOUT = 1  # of the cache's entries about an image
 _MODULE_ROOTS = ("lib/modules", "usr/lib/modules")
@@ -206,7 +206,7 @@ def _check_modules(folder: Path, release: str, image: Path) -> None:
     if not tree.files:
         return
     path = min(tree.files.values())
-    built_for = module_info(path).vermagic.partition(" ")[0]
+    built_for = read_info(path).vermagic.partition(" ")[0]
     if built_for and built_for != release:
         raise UserError(
             f"{folder}: modules for {built_for}, and {image} is {release}",

@@ -1,7 +1,10 @@
 """Modules: load order, what is missing, and indexes that are depmod's own byte for byte."""
 
+import contextlib
+import gzip
+import lzma
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.kernel.kmod_index import index_files, normal_alias, trie
+from harness.kernel.modinfo import read_info
 from harness.kernel.modules import (
     boot_modules,
     guest_modules,
@@ -20,6 +24,7 @@ from harness.kernel.modules import (
 from harness.model.arch import Arch
 from harness.model.errors import KernelError, UserError
 from harness.model.kernel import KernelArtifact, Provenance
+from harness.packages.elf import module_info
 from tests.fakes import kernels
 from tests.fakes import packages as fake
 
@@ -128,6 +133,27 @@ def test_a_damaged_module_is_named(tmp_path: Path) -> None:
     (tmp_path / "kernel/a.ko").write_bytes(b"\x7fELF" + bytes(20))
     with pytest.raises(UserError, match=r"kernel/a\.ko"):
         module_closure(module_tree(tmp_path), ["a"])
+
+
+@pytest.mark.parametrize("pack", [bytes, lzma.compress, gzip.compress])
+def test_the_quick_reader_says_what_the_elf_reader_says(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "crc32c-intel.ko"
+    path.write_bytes(pack(fake.module("crc32c_intel", depends="a,b-c", alias=("x", "y"))))
+    assert read_info(path) == module_info(path)
+
+
+@given(at=st.integers(0, 1200), junk=st.binary(min_size=1, max_size=9), cut=st.integers(0, 1200))
+def test_a_damaged_module_is_read_as_the_elf_reader_does_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, at: int, junk: bytes, cut: int
+) -> None:
+    data = fake.module("a", depends="b")
+    path = tmp_path_factory.getbasetemp() / "damaged.ko"
+    data = data[:at] + junk + data[at + len(junk) :]
+    path.write_bytes(data[: len(data) - cut])
+    with contextlib.suppress(UserError):
+        read_info(path)
 
 
 def corpus_tree(folder: Path) -> None:
