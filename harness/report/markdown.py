@@ -34,7 +34,7 @@ def markdown_text(report: Report, *, limit_b: int = LIMIT_B) -> str:
     for line in _lines(report):
         size_b += len(line.encode()) + 1
         if size_b > limit_b:
-            lines.append("\n*Cut here: `harness report html` has all of it.*")
+            lines.append("\n*Cut here: `harness report --format html` has all of it.*")
             break
         lines.append(line)
     return "\n".join(lines) + "\n"

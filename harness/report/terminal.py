@@ -256,7 +256,7 @@ def _rows(
 
 
 def _more(what: str) -> Text:
-    return _text(f"and {what}: `harness report html` has them all", "dim")
+    return _text(f"and {what}: `harness report --format html` has them all", "dim")
 
 
 def _row(row: Row, group: CauseGroup) -> RenderableType:
