@@ -44,7 +44,7 @@ def check_bootable(kernel: KernelArtifact) -> tuple[str, ...]:
     """
     warnings = []
     if kernel.btf is None:
-        warnings.append("the kernel carries no BTF: the BPF selftests cannot be built for it")
+        warnings.append("no BTF was found in the kernel: the BPF selftests cannot be built for it")
     if kernel.config is None:
         warnings.append("the kernel's config is not known: whether it can boot is seen by trying")
         return tuple(warnings)

@@ -45,6 +45,13 @@ def test_a_gzipped_image_is_an_image() -> None:
     assert (facts.form, facts.release) == (Form.IMAGE, RELEASE)
 
 
+def test_a_kernel_packed_in_a_way_that_we_cannot_read_still_has_its_release() -> None:
+    whole = bytearray(kernels.bzimage(RELEASE))
+    whole[1024:1028] = b"\x02\x21\x4c\x18"  # lz4, in its legacy format
+    facts = parse_image(bytes(whole), "vmlinuz")
+    assert (facts.release, facts.btf, facts.kernel) == (RELEASE, None, b"")
+
+
 def test_a_kernel_without_btf_and_config_says_so() -> None:
     facts = parse_image(kernels.bzimage(RELEASE, types=b""), "vmlinuz")
     assert facts.btf is None
