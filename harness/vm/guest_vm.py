@@ -83,6 +83,8 @@ class VirtualMachine:
             raise self._stillborn(error) from error
         except BaseException:
             self.close()
+            for ours, _ in pairs.values():
+                ours.close()
             raise
 
     def _spawned(self, theirs: dict[str, socket.socket]) -> "subprocess.Popen[bytes]":
@@ -100,7 +102,7 @@ class VirtualMachine:
         what = (
             f"QEMU is running and does not work: {error}"
             if status is None
-            else f"QEMU {_ending_text(status)} before the guest ran"
+            else f"QEMU {_ending_text(status)} before its monitor answered"
         )
         return RigError(
             f"{what} ({self.spec.arch_spec.arch})",

@@ -61,6 +61,7 @@ class Monitor:
         """Write events to `log`, with times since `start` (of `time.monotonic`; None is now)."""
         self._name = name
         self._log = FileIO(log, "a")
+        self._end: socket.socket | None = None
         self._start = time.monotonic() if start is None else start
         self._events: deque[MonitorEvent] = deque(maxlen=_EVENTS_KEPT)
         self._count = 0
@@ -84,18 +85,19 @@ class Monitor:
         return self._count
 
     def connect(self, end: socket.socket | Path, timeout_s: float) -> None:
-        """Say hello over a connected socket, or to one that listens at a path.
+        """Say hello over a connected socket, which is the monitor's from now on, or over a path.
 
         Raises MonitorError when the other side is gone, answers nonsense, or not in time.
         """
+        self._end = end if isinstance(end, socket.socket) else None
         try:
             _LOOP.run(self._connect(end, timeout_s), timeout_s + _CLOSE_TIMEOUT_S)
-        except (QMPError, OSError, EOFError) as error:
-            raise MonitorError(f"no monitor of {self._name}: {error}") from error
         except TimeoutError:
             raise MonitorError(
                 f"the monitor of {self._name} said nothing within {timeout_s:g} s"
             ) from None
+        except (QMPError, OSError, EOFError) as error:
+            raise MonitorError(f"no monitor of {self._name}: {error}") from error
 
     async def _connect(self, end: socket.socket | Path, timeout_s: float) -> None:
         client = QMPClient(self._name)
@@ -106,7 +108,12 @@ class Monitor:
             address: socket.socket | str = end
         else:
             address = str(end)
-        await asyncio.wait_for(client.connect(address), timeout_s)
+        try:
+            await asyncio.wait_for(client.connect(address), timeout_s)
+        except AssertionError:
+            # qemu.qmp 0.0.6 asserts at the end of connect that the peer has not died meanwhile.
+            if client.runstate is Runstate.IDLE:
+                raise
         self._client = client
         self._watcher = asyncio.create_task(self._watch(client))
         _LOOP.monitors.add(self)
@@ -191,6 +198,8 @@ class Monitor:
             with contextlib.suppress(TimeoutError):
                 _LOOP.run(self._close(self._client), _CLOSE_TIMEOUT_S)
             self._client = None
+        if self._end is not None:
+            self._end.close()
         with self._changed:
             self._log.close()
 
