@@ -234,3 +234,16 @@ def test_shell_text_comes_through_unharmed(session: Session) -> None:
 
 def test_calibration_measures_something(session: Session) -> None:
     assert 10 <= session.calibrate() < 30_000
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_a_guest_without_its_agent_says_so_and_switches_itself_off(
+    arch: Arch, cache: Cache, tmp_path: Path
+) -> None:
+    guest = booted(arch, cache, tmp_path)
+    guest.run_program("murder", "/", "kill -KILL $(pgrep -f harness/agent)")
+    status = guest.vm.wait(ANSWER_S)
+    guest.abandon()
+    assert status == 0
+    console = (tmp_path / "console.log").read_text(errors="replace")
+    assert "init: the agent ended with status 137; switching off" in console
