@@ -33,6 +33,8 @@ class Need(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     package: str
     proofs: tuple[str, ...]
     """Programs or absolute paths; one of them is enough."""
+    hosts: tuple[str, ...] = ()
+    """Machines, as `uname -m` prints them, that need it; empty for all."""
 
     def proof(self, which: Callable[[str], str | None] = shutil.which) -> str:
         """Return the path that shows that the need is met, "" when nothing shows it."""
@@ -52,6 +54,10 @@ class PackageTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     refresh: tuple[str, ...]
     install: tuple[str, ...]
     need: tuple[Need, ...]
+
+    def needs_of(self, machine: str) -> tuple[Need, ...]:
+        """What a host of this architecture needs."""
+        return tuple(need for need in self.need if not need.hosts or machine in need.hosts)
 
     def commands(self, packages: Sequence[str]) -> tuple[str, ...]:
         """What root runs to install packages; nothing for no packages."""
@@ -73,10 +79,11 @@ def examine(
     Accelerators are tried once after each boot of the host, or now with `fresh` (10 s).
     """
     table = package_table(_system_ids())
-    missing = [need for need in table.need if not need.proof()] if table else []
+    needs = table.needs_of(platform.machine()) if table else ()
+    missing = [need for need in needs if not need.proof()]
     return Diagnosis(
         checks=(
-            *_package_checks(table, missing),
+            *_package_checks(table, needs, missing),
             *(check for arch in arches for check in _arch_checks(arch, cache, env, fresh=fresh)),
             *_room_checks(cache, len(arches)),
         ),
@@ -104,7 +111,9 @@ def _system_ids() -> tuple[str, ...]:
     return system_ids(_OS_RELEASE.read_text(encoding="utf-8")) if _OS_RELEASE.exists() else ()
 
 
-def _package_checks(table: PackageTable | None, missing: Sequence[Need]) -> Iterator[Check]:
+def _package_checks(
+    table: PackageTable | None, needs: Sequence[Need], missing: Sequence[Need]
+) -> Iterator[Check]:
     if table is None:
         yield Check(
             subject="host",
@@ -114,12 +123,11 @@ def _package_checks(table: PackageTable | None, missing: Sequence[Need]) -> Iter
             hint="configs/packages/host-apt.toml names what is needed",
         )
         return
-    met = len(table.need) - len(missing)
     yield Check(
         subject="host",
         name="packages",
         state=CheckState.MISSING if missing else CheckState.OK,
-        found=f"{met} of {len(table.need)} needs met ({table.manager})",
+        found=f"{len(needs) - len(missing)} of {len(needs)} needs met ({table.manager})",
     )
     for need in missing:
         yield Check(

@@ -8,6 +8,7 @@ Runs on the bare standard library, before any package is installed, and starts n
     proofs      one existing path for each need, one a line; so that a shell can look again quickly
 """
 
+import platform
 import shlex
 import shutil
 import sys
@@ -49,7 +50,8 @@ def install_commands(table: dict[str, Any], packages: list[str]) -> list[list[st
 
 
 def _lines(what: str, table: dict[str, Any]) -> list[str]:
-    needs = table["need"]
+    machine = platform.machine()
+    needs = [need for need in table["need"] if machine in need.get("hosts", [machine])]
     missing = [need["package"] for need in needs if not proof_of(need)]
     if what == "proofs":
         return [proof for need in needs if (proof := proof_of(need))]

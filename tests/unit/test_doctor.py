@@ -1,6 +1,7 @@
 """The doctor and the set-up agree on what a host needs, and say how to get it."""
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -61,12 +62,18 @@ def test_each_need_has_a_purpose_a_package_and_a_proof(manager: str) -> None:
 
 def test_both_tables_meet_the_same_needs() -> None:
     # Where a distribution has no package of its own for a need, its table says so in a comment.
-    only_apt = {"headers of aarch64's C library", "headers of x86_64's C library",
-                "C compiler for x86_64"}  # fmt: skip
+    only_apt = {"headers of aarch64's C library", "headers of x86_64's C library"}
     only_dnf = {"apt, to fetch the guests' userland"}
     apt, dnf = ({need.purpose for need in table_of(name).need} for name in ("apt", "dnf"))
     assert apt - dnf == only_apt
     assert dnf - apt == only_dnf
+
+
+def test_only_the_other_architectures_compiler_is_a_need() -> None:
+    for machine, other in (("x86_64", "aarch64"), ("aarch64", "x86_64")):
+        purposes = {need.purpose for need in table_of("apt").needs_of(machine)}
+        assert f"C compiler for {other}" in purposes
+        assert f"C compiler for {machine}" not in purposes
 
 
 def test_a_need_is_met_by_any_of_its_proofs(tmp_path: Path) -> None:
@@ -98,7 +105,8 @@ def test_the_set_up_reads_the_tables_as_the_doctor_does() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     release = Path("/etc/os-release")
     table = package_table(system_ids(release.read_text(encoding="utf-8")))
-    missing = [need.package for need in table.need if not need.proof()] if table else []
+    needs = table.needs_of(platform.machine()) if table else ()
+    missing = [need.package for need in needs if not need.proof()]
     assert done.stdout.split() == missing
 
 
@@ -115,8 +123,9 @@ def test_a_host_without_anything_is_told_what_to_install(
     assert "This host lacks something" in text
     table = package_table(system_ids(Path("/etc/os-release").read_text(encoding="utf-8")))
     if table is not None:
-        assert diagnosis.install == table.commands([need.package for need in table.need
-                                                    if not need.proof()])  # fmt: skip
+        needs = table.needs_of(platform.machine())
+        missing = [need.package for need in needs if not need.proof()]
+        assert diagnosis.install == table.commands(missing)
         assert diagnosis.install[-1] in text
 
 
