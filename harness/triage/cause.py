@@ -17,9 +17,10 @@ from harness.host.config import load_toml
 from harness.model.arch import AccelKind, Arch
 from harness.model.case import Outcome
 from harness.model.errors import UserError
-from harness.triage.signature import STAMP
+from harness.triage.signature import STAMP, first_telling_line
 
 UNEXPLAINED = "unexplained"
+_NEAR_LINES = 6
 
 
 class Culprit(StrEnum):
@@ -64,7 +65,8 @@ class CauseConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     outcomes: tuple[Outcome, ...] = ()
     lacks: str = ""
     """A capability: where it was probed and is there, this is not the cause."""
-    links: tuple[str, ...] = ()
+    vague: bool = False
+    """It says little: taken only when nothing in the whole log says more."""
 
 
 class CausesFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -130,9 +132,21 @@ class CauseTable:
         return {cause.id: cause for cause in self.causes}[cause_id]
 
     def find(self, lines: Sequence[str], context: CauseContext) -> Cause | None:
-        """The first cause that fits a log, or None."""
+        """The first cause that fits a log, or None.
+
+        The line that tells is asked first, then what stands about it, then the whole log: a log
+        also holds what the program meant to fail.
+        """
         texts = [STAMP.sub("", line) for line in lines]
-        return next((cause for cause in self.causes if _fits(cause, texts, context)), None)
+        telling = first_telling_line(texts)
+        near = _around(texts, telling)
+        clear = [cause for cause in self.causes if not cause.config.vague]
+        vague = [cause for cause in self.causes if cause.config.vague]
+        stages = [((telling,), clear), (near, clear), (texts, clear), (texts, vague)]
+        return next(
+            (cause for stage, causes in stages for cause in causes if _fits(cause, stage, context)),
+            None,
+        )
 
 
 NO_CAUSES = CauseTable()
@@ -142,6 +156,14 @@ def cause_of(lines: Sequence[str], context: CauseContext, table: CauseTable) -> 
     """The id of the cause of a failure or a skip; `unexplained` when nothing fits."""
     found = table.find(lines, context)
     return found.id if found else UNEXPLAINED
+
+
+def _around(texts: Sequence[str], telling: str) -> Sequence[str]:
+    """The lines about the one that tells; it may have been cut by who stored it."""
+    for index, text in enumerate(texts):
+        if telling and text.strip().startswith(telling):
+            return texts[max(0, index - _NEAR_LINES) : index + _NEAR_LINES + 1]
+    return ()
 
 
 def _fits(cause: Cause, lines: Sequence[str], context: CauseContext) -> bool:

@@ -96,7 +96,10 @@ _LIBBPF_ECHO = re.compile(
     r"load bpf program failed|Kernel error message|failed to auto-attach|"
     r"failed to initialize skeleton)"
 )
-_FENCE_BEGIN = re.compile(r"^\s*(?:libbpf: )?-- BEGIN (?:DUMP LOG ---|PROG LOAD LOG --)")
+# "libbpf: -- BEGIN DUMP LOG ---", since v5.17 "libbpf: prog 'x': -- BEGIN PROG LOAD LOG --"
+_FENCE_BEGIN = re.compile(
+    r"^\s*(?:libbpf: )?(?:prog '[^']*': )?-- BEGIN (?:DUMP LOG ---|PROG LOAD LOG --)"
+)
 _FENCE_END = re.compile(r"^\s*(?:libbpf: )?-- END (?:LOG|PROG LOAD LOG) --")
 # The verifier's statistics and its trace of the program: not what it complained of.
 _VERIFIER_NOISE = re.compile(
@@ -110,7 +113,7 @@ _PROGRAM_ERROR = re.compile(
     r"no such|denied|invalid|timed out|timeout|segmentation fault|killed|aborted)\b",
     re.IGNORECASE,
 )
-_RESULT_LINE = re.compile(r"^\s*#\d+(?:/\d+)?\w?\s+.*(?:OK|FAIL|SKIP)\b.*$|^Summary: ")
+_RESULT_LINE = re.compile(r"^\s*#\d+(?:/\w+)?\s+.*(?:OK|FAIL|SKIP)\b.*$|^Summary: ")
 
 
 def first_telling_line(lines: Sequence[str]) -> str:

@@ -172,7 +172,9 @@ class SplatScanner:
             return current.is_in_stack
         if current.stacks == 1:
             kept = current.guesses if frame["guess"] else current.frames
-            kept.append(_function(frame["name"]))
+            name = _function(frame["name"])
+            if kept[-1:] != [name]:  # "__arm64_sys_write" below "__se_sys_write"
+                kept.append(name)
         return True
 
     def _close(self, *, is_cut: bool) -> tuple[Splat, ...]:
