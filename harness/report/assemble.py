@@ -13,10 +13,9 @@ from harness.model.change import (
     Finding,
     Gate,
     Verdict,
-    Weight,
 )
-from harness.model.errors import ExitStatus, HarnessError
-from harness.model.record import Incident, RunRecord
+from harness.model.errors import HarnessError
+from harness.model.record import RunRecord
 from harness.report.content import (
     CauseText,
     Difference,
@@ -25,9 +24,9 @@ from harness.report.content import (
     Report,
     Section,
     SectionName,
-    Statement,
     Totals,
 )
+from harness.report.statements import WEIGHT_SECTION, incidents_of, is_of_cases, statements_of
 from harness.report.words import BASELINE_NAMES, counted, joined, side_words
 from harness.triage.cause import UNEXPLAINED, CauseTable
 
@@ -55,14 +54,6 @@ _KIND_SECTION: Mapping[ChangeKind, SectionName] = MappingProxyType(
 )
 """Where a change is told that no finding speaks of; kinds that are not here are only counted."""
 
-_WEIGHT_SECTION: Mapping[Weight, SectionName] = MappingProxyType(
-    {
-        Weight.BLOCKS: SectionName.BLOCKS,
-        Weight.INCONCLUSIVE: SectionName.UNKNOWN,
-        Weight.WARNS: SectionName.NEW,
-    }
-)
-
 
 def cause_texts(table: CauseTable) -> dict[str, CauseText]:
     """What people wrote about causes, by id."""
@@ -85,7 +76,7 @@ def build_report(
     `run_folder` is the run's folder as the person may type it, "" when the records are elsewhere.
     """
     placed = _place(gate, comparisons, _spans(records))
-    stated = _statements(gate, comparisons, errors)
+    stated = statements_of(gate, comparisons, errors)
     present = tuple(
         Section(name=name, statements=stated[name], groups=_groups(placed[name], causes))
         for name in SectionName
@@ -105,13 +96,7 @@ def build_report(
             for item in comparisons
             for field, ours, a, b in item.world_differences
         ),
-        incidents=tuple(
-            Statement(
-                text=f"{record.world.arch}: {_incident_text(incident)}", evidence=incident.evidence
-            )
-            for record in records
-            for incident in record.incidents
-        ),
+        incidents=incidents_of(records, present),
         denied=_denied(records),
         totals=totals,
     )
@@ -129,7 +114,7 @@ def _place(
     comparisons: Sequence[Comparison],
     spans: Mapping[tuple[Arch, str], tuple[str, LogSpan]],
 ) -> _Placed:
-    weighed = [finding for finding in (gate.findings if gate else ()) if _is_of_cases(finding)]
+    weighed = [finding for finding in (gate.findings if gate else ()) if is_of_cases(finding)]
     finding_of = _first_finding_of_case(weighed)
     placed: _Placed = {name: [] for name in SectionName}
     for comparison in comparisons:
@@ -158,15 +143,9 @@ def _with_subtests(placed: list[tuple[Entry, str]]) -> list[tuple[Entry, str]]:
     return found
 
 
-def _is_of_cases(finding: Finding) -> bool:
-    """Whether its text says no more than its cases do: `3 cases fail that …`."""
-    is_weighed = finding.weight in _WEIGHT_SECTION
-    return is_weighed and finding.what.startswith(f"{len(finding.cases)} case")
-
-
 def _first_finding_of_case(findings: Iterable[Finding]) -> dict[str, Finding]:
     """For each case the weightiest finding that rests on it; waived ones weigh least."""
-    order = list(_WEIGHT_SECTION)
+    order = list(WEIGHT_SECTION)
     found: dict[str, Finding] = {}
     for finding in sorted(
         findings, key=lambda finding: (bool(finding.waived_by), order.index(finding.weight))
@@ -181,7 +160,7 @@ def _section_of(change: Change, finding: Finding | None) -> SectionName | None:
         return _KIND_SECTION.get(change.kind)
     if finding.waived_by:
         return SectionName.KNOWN
-    section = _WEIGHT_SECTION[finding.weight]
+    section = WEIGHT_SECTION[finding.weight]
     if section is SectionName.NEW:  # a warning may be about what is known, as an inherited failure
         own = _KIND_SECTION.get(change.kind)
         return own if own in (SectionName.KNOWN, SectionName.FIXED) else section
@@ -269,62 +248,6 @@ def _group(key: str, entries: list[Entry], causes: Mapping[str, CauseText]) -> G
 
 def _sorted(entries: list[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: (entry.case, entry.arch)))
-
-
-def _statements(
-    gate: Gate | None,
-    comparisons: Sequence[Comparison],
-    errors: Sequence[tuple[Arch, HarnessError]],
-) -> dict[SectionName, tuple[Statement, ...]]:
-    """What is to be said that rests on no single case, each thing once."""
-    said: dict[SectionName, dict[str, Statement]] = {name: {} for name in SectionName}
-    for arch, error in errors:
-        name = SectionName.BLOCKS if error.status is ExitStatus.REJECT else SectionName.UNKNOWN
-        text = f"{arch}: {error}"
-        said[name][text] = Statement(text=text, hint=error.hint, evidence=error.evidence)
-    compared = {f"{change.arch} {change.case}" for item in comparisons for change in item.changes}
-    for finding in gate.findings if gate else ():
-        if not (finding.weight is Weight.INFO and finding.cases) and not (
-            _is_of_cases(finding) and set(finding.cases) & compared
-        ):
-            text = _finding_text(finding)
-            said[_section_of_finding(finding)].setdefault(text, Statement(text=text))
-    for item in comparisons:
-        if item.refused:
-            text = f"{item.arch} {item.suite}: {item.refused}"
-            said[SectionName.UNKNOWN].setdefault(text, Statement(text=text))
-    cells = [f"{item.arch} {item.suite}: " for item in comparisons]
-    return {name: _merged(tuple(stated.values()), cells) for name, stated in said.items()}
-
-
-def _merged(statements: Sequence[Statement], cells: Sequence[str]) -> tuple[Statement, ...]:
-    """Say once what is so for several cells: `x86_64 bpf and aarch64 bpf: there is no …`."""
-    by_rest: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for statement in statements:
-        cell = next((cell for cell in cells if statement.text.startswith(cell)), "")
-        rest = statement.text.removeprefix(cell)
-        by_rest.setdefault((rest, statement.hint, statement.evidence), []).append(cell[:-2])
-    return tuple(
-        Statement(
-            text=f"{joined(named)}: {rest}" if all(named) else rest, hint=hint, evidence=evidence
-        )
-        for (rest, hint, evidence), named in by_rest.items()
-    )
-
-
-def _section_of_finding(finding: Finding) -> SectionName:
-    if finding.waived_by or finding.weight not in _WEIGHT_SECTION:
-        return SectionName.KNOWN
-    return _WEIGHT_SECTION[finding.weight]
-
-
-def _finding_text(finding: Finding) -> str:
-    waived = f" (waived: {finding.waived_by})" if finding.waived_by else ""
-    return f"{finding.what}{waived}"
-
-
-def _incident_text(incident: Incident) -> str:
-    return f"{incident.ending.value.replace('_', ' ')} during {incident.during}: {incident.what}"
 
 
 # -- figures and the line at the top -------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The words of the reports: what each standing, change and outcome is called in front of people."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from harness.model.arch import AccelKind, Arch
@@ -197,9 +197,19 @@ def duration_text(seconds: float) -> str:
 
 
 def rerun_command(
-    arches: Iterable[Arch], case: str, kernel_args: tuple[str, ...] = ()
+    arches: Sequence[Arch], case: str, kernel_args: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The command that runs one case again, alone; a subtest is run with its test."""
+    """The command that runs one case again, alone; a subtest is run with its test.
+
+    Of `kernel_args`, kernels that are named for other architectures (`aarch64=…`) are left out.
+    """
+    others = tuple(f"{arch}=" for arch in Arch if arch not in arches)
+    kept: list[str] = []
+    for word in kernel_args:
+        if others and word.startswith(others):
+            kept.pop()  # the `--kernel` before it
+        else:
+            kept.append(word)
     test = "/".join(case.split("/", 3)[:3])
     named = tuple(word for arch in arches for word in ("--arch", str(arch)))
-    return ("harness", "run", *kernel_args, *named, "--only", test)
+    return ("harness", "run", *kept, *named, "--only", test)

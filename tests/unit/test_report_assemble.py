@@ -7,9 +7,11 @@ from harness.model.arch import Arch
 from harness.model.case import Outcome
 from harness.model.change import ChangeKind, Finding, Gate, Standing, Verdict, Weight
 from harness.model.errors import KernelError, RigError
+from harness.model.record import Ending, Incident
 from harness.report.assemble import build_report
 from harness.report.content import Report, Section, SectionName
 from harness.report.terminal import report_text
+from harness.report.words import rerun_command
 from harness.triage.compare import compare_records
 from harness.triage.gate import gate
 from harness.triage.policy import load_policy
@@ -161,3 +163,31 @@ def test_a_real_gate_with_a_regression_tells_it_under_what_blocks() -> None:
     report = build_report(gate(compared, policy, (), (), date(2026, 11, 22)), compared, (bad,))
     assert report.verdict is Verdict.REJECT
     assert section(report, SectionName.BLOCKS).case_count == 1
+
+
+def test_a_boot_that_failed_is_told_once_with_its_evidence() -> None:
+    error = KernelError("no console", hint="add one", evidence=("the last line",))
+    what = f"aarch64 bpf: the guest never booted during boot: {error}"
+    finding = Finding(weight=Weight.BLOCKS, rule="boot", what=what)
+    incident = Incident(ending=Ending.NEVER_BOOTED, during="boot", what=str(error))
+    report = build_report(
+        gate_with(finding, verdict=Verdict.REJECT),
+        (comparison(Arch.AARCH64),),
+        (record(Arch.AARCH64, (), incident),),
+        errors=((Arch.AARCH64, error),),
+    )
+    (statement,) = section(report, SectionName.BLOCKS).statements
+    assert (statement.hint, statement.evidence) == ("add one", ("the last line",))
+    assert report.incidents == ()
+    assert report_text(report).count("no console") == 2  # in the line at the top, and below it
+
+
+def test_a_command_names_no_kernel_of_another_architecture() -> None:
+    named = ("--kernel", "x86_64=a.deb", "--kernel", "aarch64=b.deb", "--source", "tree")
+    command = rerun_command((Arch.AARCH64,), "bpf/test_progs/x/sub", named)
+    assert command == (
+        "harness", "run", "--kernel", "aarch64=b.deb", "--source", "tree",
+        "--arch", "aarch64", "--only", "bpf/test_progs/x",
+    )  # fmt: skip
+    both = rerun_command(tuple(Arch), "bpf/test_progs/x", named)
+    assert both[2:8] == named
