@@ -1,6 +1,11 @@
 """Options of the harness's own tests."""
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example may take long; a test that is slow by itself shows anyway.
+settings.register_profile("harness", deadline=None)
+settings.load_profile("harness")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
