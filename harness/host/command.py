@@ -17,6 +17,9 @@ from typing import IO
 
 from harness.model.errors import RigError
 
+Child = subprocess.Popen[bytes]
+"""A child that was spawned; others name its type without a door of their own to subprocess."""
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TAIL_LINES = 12
@@ -146,7 +149,7 @@ def spawn(
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
-) -> "subprocess.Popen[bytes]":
+) -> Child:
     """Start a child in a process group of its own and return at once.
 
     It is killed when the calling *thread* ends. Raises CommandError when it cannot be started.
@@ -172,7 +175,14 @@ def spawn(
         raise CommandError(argv, f"cannot be started ({error})", status=None) from error
 
 
-def kill_group(child: "subprocess.Popen[bytes]") -> None:
+def wait_for(child: Child, timeout_s: float) -> int | None:
+    """Wait for a child's end up to `timeout_s`; None when it still runs then."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.wait(timeout_s)
+    return None
+
+
+def kill_group(child: Child) -> None:
     """Kill a child and all that it started, and reap it. Does nothing to one that was reaped."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):

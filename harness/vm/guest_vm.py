@@ -2,12 +2,11 @@
 
 import contextlib
 import socket
-import subprocess
 from pathlib import Path
 from types import TracebackType
 
 from harness.host.cache import write_atomically
-from harness.host.command import kill_group
+from harness.host.command import Child, kill_group, wait_for
 from harness.model.errors import RigError
 from harness.vm.console import BytesHook, Channel
 from harness.vm.machine import MachineSpec, Sockets, machine_argv
@@ -59,7 +58,7 @@ class VirtualMachine:
         self.monitor = Monitor(
             f"QEMU {spec.arch_spec.arch}", folder / "monitor.jsonl", self.timeline.start
         )
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     def _channel(self, name: str, *, lossless: bool, on_bytes: BytesHook = _ignore) -> Channel:
         log = self.folder / f"{name}.log"
@@ -87,7 +86,7 @@ class VirtualMachine:
                 ours.close()
             raise
 
-    def _spawned(self, theirs: dict[str, socket.socket]) -> "subprocess.Popen[bytes]":
+    def _spawned(self, theirs: dict[str, socket.socket]) -> Child:
         with contextlib.ExitStack() as stack:
             for end in theirs.values():
                 stack.enter_context(end)  # once QEMU has its copies: its end shall be their end
@@ -122,8 +121,7 @@ class VirtualMachine:
     def wait(self, timeout_s: float) -> int | None:
         """The same, after waiting for the end up to this long."""
         if self._child is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(timeout_s)
+            wait_for(self._child, timeout_s)
         return self.poll()
 
     def kill(self) -> None:

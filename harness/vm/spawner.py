@@ -5,26 +5,23 @@ before the process does, forks them all.
 """
 
 import queue
-import subprocess
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from harness.host.command import kill_group, spawn
+from harness.host.command import Child, kill_group, spawn
 
 
 class Spawner:
     """The thread, started with its first child."""
 
     def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[tuple[_Order, Future[_Child]]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[_Order, Future[Child]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def spawn(
-        self, argv: Sequence[str], *, output: Path, pass_fds: Sequence[int]
-    ) -> "subprocess.Popen[bytes]":
+    def spawn(self, argv: Sequence[str], *, output: Path, pass_fds: Sequence[int]) -> Child:
         """Start a child whose outputs are appended to `output`.
 
         Raises CommandError when it cannot be started. It is killed when this process ends.
@@ -33,7 +30,7 @@ class Spawner:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="spawner", daemon=True)
                 self._thread.start()
-        future: Future[_Child] = Future()
+        future: Future[Child] = Future()
         self._orders.put(((tuple(argv), output, tuple(pass_fds)), future))
         try:
             return future.result()
@@ -53,11 +50,10 @@ class Spawner:
                 future.set_result(child)
 
 
-_Child = subprocess.Popen[bytes]
 _Order = tuple[tuple[str, ...], Path, tuple[int, ...]]
 
 
-def _kill_unwanted(future: "Future[_Child]") -> None:
+def _kill_unwanted(future: "Future[Child]") -> None:
     if future.exception() is None:
         kill_group(future.result())
 

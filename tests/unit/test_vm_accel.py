@@ -43,7 +43,7 @@ def test_the_first_model_that_runs_a_guest_is_taken(device: Path) -> None:
 def test_a_kvm_that_opens_and_runs_nothing_is_none(
     device: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accel, "_ATTEMPT_S", 0.5)
+    monkeypatch.setattr(accel, "_ATTEMPT_S", 2.0)
     spec = models("aborts", "hangs", "resets")
     found = probed(spec, device)
     assert (found.kind, found.cpu_model) == (AccelKind.TCG, spec.tcg_cpu)
