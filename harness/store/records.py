@@ -98,7 +98,11 @@ def _is_readable_back(case: CaseId) -> bool:
 
 
 def record_text(record: RunRecord) -> str:
-    """Encode as ASCII JSON: keys sorted, one entry of each collection a line."""
+    """Encode as ASCII JSON: keys sorted, one entry of each collection a line.
+
+    Raises RigError as `check_record` does: a case that is there twice would swallow the other.
+    """
+    check_record(record)
     raw = _plain(dataclasses.replace(record, cases=()))
     raw["schema"] = record.schema
     ordered = sorted(record.cases, key=lambda entry: entry.case)

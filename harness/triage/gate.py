@@ -35,7 +35,10 @@ def gate(
         *(
             finding
             for comparison in comparisons
-            for finding in _of_one(comparison, policy, known_issues, today)
+            for finding in (
+                *event_findings(comparison, policy, known_issues, today),
+                *limit_findings(comparison, policy, waivers, known_issues, today),
+            )
         ),
         *case_findings(comparisons, policy, waivers, known_issues, today),
         *_calendar_findings(comparisons, waivers, known_issues, today),
@@ -54,13 +57,6 @@ def verdict_of(findings: Iterable[Finding]) -> Verdict:
 
 def _importance(finding: Finding) -> tuple[bool, int, int]:
     return bool(finding.waived_by), _ORDER[finding.weight], -len(finding.cases)
-
-
-def _of_one(
-    comparison: Comparison, policy: Policy, known_issues: Sequence[KnownIssue], today: date
-) -> Iterable[Finding]:
-    yield from event_findings(comparison, policy, known_issues, today)
-    yield from limit_findings(comparison, policy)
 
 
 def _calendar_findings(

@@ -67,16 +67,24 @@ def _finding(group: _Group, cases: Sequence[str]) -> Finding:
     )
 
 
-def limit_findings(comparison: Comparison, policy: Policy) -> Iterable[Finding]:
+def limit_findings(
+    comparison: Comparison,
+    policy: Policy,
+    waivers: Sequence[Waiver],
+    known_issues: Sequence[KnownIssue],
+    today: date,
+) -> Iterable[Finding]:
     """Kinds of which a few are normal and many mean that something else is wrong."""
+    waivers = [waiver for waiver in waivers if today <= waiver.until]
+    issues = [issue for issue in known_issues if today <= issue.until]
     total = len(comparison.changes)
     for limit in policy.limit:
         cases = tuple(
             f"{change.arch} {change.case}"
             for change in comparison.changes
-            if change.kind in limit.kinds
+            if change.kind in limit.kinds and not _excuse(change, comparison, waivers, issues)
         )
-        if total and len(cases) / total > limit.max_share:
+        if len(cases) >= limit.at_least and len(cases) / total > limit.max_share:
             yield Finding(
                 weight=limit.weight,
                 rule=limit.name,

@@ -208,6 +208,9 @@ class Pairing:
         parent = self._candidate.sides.get(name.parent) if name.is_subtest else None
         if parent is not None and parent.standing not in GOOD:
             return Side(standing=_precluded(parent.standing), marks="", detail=parent.detail)
+        if str(name) in self._record.test_hashes:
+            what = "its sources are there, and it did not show"
+            return Side(standing=Standing.LOST, marks="", detail=what)
         if self._has_the_sources_of_a_base_with(name):
             what = "its sources are the baseline's, and it did not show"
             return Side(standing=Standing.LOST, marks="", detail=what)

@@ -76,6 +76,8 @@ class LimitRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     kinds: tuple[ChangeKind, ...]
     max_share: float
     """Of all changes of the comparison."""
+    at_least: int
+    """Fewer cases than this are never too many."""
     weight: Weight
 
 

@@ -178,6 +178,12 @@ def test_a_case_that_is_gone_with_the_same_sources_is_lost() -> None:
     assert change.kind is ChangeKind.LOST
 
 
+def test_a_case_that_is_gone_although_its_sources_are_there_is_lost() -> None:
+    ours = record({"bpf/test_progs/b": "P"}, test_hashes={_A: "1"})
+    change = _one(compare_records(ours, _base({_A: "PPPPP"}), None))
+    assert (change.kind, change.tags) == (ChangeKind.LOST, ("precluded", "single_basis"))
+
+
 def test_a_lost_case_is_no_data_when_the_run_was_stopped_or_the_rig_failed() -> None:
     base = _base({_A: "PPPPP"})
     assert _one(compare_records(record({_A: "L"}), base, None)).kind is ChangeKind.LOST
