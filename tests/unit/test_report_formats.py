@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model.arch import Arch
@@ -61,6 +61,7 @@ def test_junit_shows_a_failure_that_no_comparison_speaks_of() -> None:
     assert {"crash", "lost", "timeout", "a_test"} <= failed
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=300))
 def test_junit_is_well_formed_for_any_text(text: str) -> None:
     hostile = record(Arch.X86_64, (case_record("bpf/test_progs/x", Outcome.FAIL, text),))
@@ -84,6 +85,7 @@ def _tags(text: str) -> _Tags:
     return parser
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=200))
 def test_html_holds_no_element_that_a_guest_wrote(text: str) -> None:
     hostile = record(Arch.X86_64, (case_record("bpf/test_progs/x", Outcome.FAIL, text),))

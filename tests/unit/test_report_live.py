@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model.arch import Arch
@@ -138,6 +138,7 @@ def test_a_thousand_failures_are_not_a_thousand_lines() -> None:
     assert any("the report has them all" in line for line in lines)
 
 
+@settings(max_examples=30)
 @given(st.text())
 def test_no_text_of_a_guest_is_more_than_one_inert_line(text: str) -> None:
     lines = lines_of(

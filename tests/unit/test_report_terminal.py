@@ -6,7 +6,7 @@ import shlex
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.model.arch import Arch
@@ -103,6 +103,7 @@ def _failing(case: str, detail: str = "") -> Change:
     return change(case, ChangeKind.NO_BASIS, side(Standing.FAIL, "F", detail), ABSENT, ABSENT)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=200))
 def test_no_text_of_a_guest_moves_the_cursor_or_breaks_the_report(text: str) -> None:
     report = _report_with(text)
