@@ -11,7 +11,8 @@ from harness.model.record import RunRecord
 def merge_records(records: Sequence[RunRecord]) -> RunRecord:
     """Put the attempts of several runs of one cell side by side, run after run.
 
-    The result is as complete as its least complete part and carries the first run's identity.
+    Repetitions may share a run's id: they then differ in their start. The result is as complete as
+    its least complete part and carries the first one's identity.
     Raises UserError when there is nothing to merge, a run is there twice, or the runs are not of
     one world: the message names each field that differs.
     """
@@ -26,9 +27,9 @@ def merge_records(records: Sequence[RunRecord]) -> RunRecord:
             f"these runs are not repetitions of each other: {'; '.join(differences)}",
             hint="merge only runs of the same kernel, selftests, machine and accelerator",
         )
-    ids = [record.run_id for record in records]
-    if len(set(ids)) != len(ids):
-        raise UserError(f"a run is given twice: {', '.join(sorted(ids))}")
+    for index, record in enumerate(records):
+        if record in records[:index]:
+            raise UserError(f"a run is given twice: {record.run_id} of {record.started_utc}")
     return dataclasses.replace(
         first,
         duration_s=sum(record.duration_s for record in records),

@@ -221,6 +221,14 @@ def test_runs_of_different_worlds_are_not_repetitions() -> None:
         merge_records([record({"bpf/p/a": "P"}), other])
 
 
+def test_repetitions_of_one_run_share_its_id() -> None:
+    first = record({"bpf/p/a": "P"})
+    second = dataclasses.replace(first, started_utc="2026-11-22T15:01:00Z")
+    third = dataclasses.replace(first, started_utc="2026-11-22T15:02:00Z")
+    merged = merge_records([merge_records([first, second]), third])
+    assert (merged.run_id, merged.repetitions) == (first.run_id, 3)
+
+
 def test_a_run_is_not_counted_twice() -> None:
     with pytest.raises(UserError, match="twice"):
         merge_records([record({"bpf/p/a": "P"}), record({"bpf/p/a": "P"})])
