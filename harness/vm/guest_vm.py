@@ -42,7 +42,12 @@ class VirtualMachine:
         on_console: BytesHook = _ignore,
         monitor_timeout_s: float = _MONITOR_TIMEOUT_S,
     ) -> None:
-        """`on_console` sees all console bytes at once, in the thread that drains them."""
+        """`on_console` sees all console bytes at once, in the thread that drains them.
+
+        Raises RigError for a folder that holds another machine's logs: offsets would lie.
+        """
+        if (folder / "console.log").exists():
+            raise RigError(f"{folder} holds the logs of another machine")
         self.spec = spec
         self.folder = folder
         self.qemu = qemu

@@ -197,6 +197,12 @@ def test_a_machine_starts_once(vm: MakeMachine) -> None:
         machine.start()
 
 
+def test_the_logs_of_another_machine_are_not_written_over(vm: MakeMachine) -> None:
+    vm("boots")
+    with pytest.raises(RigError, match="holds the logs of another machine"):
+        vm("boots")
+
+
 def test_close_before_a_start_and_twice_is_harmless(vm: MakeMachine) -> None:
     machine = vm("boots")
     machine.close()
