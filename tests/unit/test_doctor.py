@@ -161,3 +161,9 @@ def test_json_says_the_same() -> None:
     assert value["fit"] is False
     assert value["checks"][0]["state"] == "missing"
     assert value["install"] == list(HOSTILE.install)
+
+
+def test_the_verb_ends_with_what_it_found() -> None:
+    argv = [sys.executable, "-m", "harness", "doctor", "--json"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if json.loads(done.stdout)["fit"] else 3), done.stderr
