@@ -1,6 +1,7 @@
 """Puts a report together: findings and changes into sections, cases into groups by cause."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -29,6 +30,9 @@ from harness.report.content import (
 from harness.report.statements import WEIGHT_SECTION, incidents_of, is_of_cases, statements_of
 from harness.report.words import BASELINE_NAMES, counted, joined, side_words
 from harness.triage.cause import UNEXPLAINED, CauseTable
+
+# "6.1.0-37-arm64", "5.14.0-600.hs1.el9.x86_64": what differs between packages of one kernel
+_ARCH_SUFFIX = re.compile(r"[-.](?:amd64|arm64|x86_64|aarch64)$")
 
 _KIND_SECTION: Mapping[ChangeKind, SectionName] = MappingProxyType(
     {
@@ -278,8 +282,8 @@ def _denied(records: Sequence[RunRecord]) -> dict[str, int]:
 
 
 def _headline(gate: Gate | None, sections: Sequence[Section], totals: Sequence[Totals]) -> str:
-    kernels = list(dict.fromkeys(item.release for item in totals))
-    kernel = f"kernel {joined(kernels)}" if kernels else "the kernel"
+    releases = list(dict.fromkeys(_ARCH_SUFFIX.sub("", item.release) for item in totals))
+    kernel = f"kernel {joined(releases)}" if releases else "the kernel"
     if gate is None:
         return f"{kernel} ran; no gate has judged it"
     match gate.verdict:
@@ -287,21 +291,16 @@ def _headline(gate: Gate | None, sections: Sequence[Section], totals: Sequence[T
             arches = joined(list(dict.fromkeys(str(item.arch) for item in totals)))
             return f"{kernel} may be released on {arches or 'no architecture'}"
         case Verdict.REJECT:
-            return f"{kernel} must not be released: {_reason(sections, SectionName.BLOCKS)}"
+            return f"{kernel} must not be released: {_reasons(sections, SectionName.BLOCKS)}"
         case Verdict.INCONCLUSIVE:
-            return f"whether {kernel} may be released: {_reason(sections, SectionName.UNKNOWN)}"
+            return f"if {kernel} may be released: {_reasons(sections, SectionName.UNKNOWN)}"
 
 
-def _reason(sections: Sequence[Section], name: SectionName) -> str:
-    """The shortest account of a section: its first statement, or how many cases it rests on."""
+def _reasons(sections: Sequence[Section], name: SectionName) -> str:
+    """How much a verdict rests on; what it is stands below, first of all."""
     section = next((section for section in sections if section.name is name), None)
     if section is None:
         return "the gate gives no reason"
-    cases = counted(section.case_count, "case")
-    if not section.statements:
-        verb = "blocks" if section.case_count == 1 else "block"
-        return f"{cases} {verb}" if name is SectionName.BLOCKS else f"{cases} without an answer"
-    more = len(section.statements) - 1
-    others = [counted(more, "more reason")] if more else []
-    others += [cases] if section.case_count else []
-    return section.statements[0].text + (f" (and {joined(others)})" if others else "")
+    parts = [counted(len(section.statements), "reason")] if section.statements else []
+    parts += [counted(section.case_count, "case")] if section.case_count else []
+    return ", ".join(parts)

@@ -8,7 +8,7 @@ from harness.model.change import Comparison, Finding, Gate, Weight
 from harness.model.errors import ExitStatus, HarnessError
 from harness.model.record import Incident, RunRecord
 from harness.report.content import Section, SectionName, Statement
-from harness.report.words import joined
+from harness.report.words import BASELINE_NAMES, joined
 
 WEIGHT_SECTION: Mapping[Weight, SectionName] = MappingProxyType(
     {
@@ -96,7 +96,10 @@ def _finding_of_error(gate: Gate | None, arch: Arch, error: HarnessError) -> Fin
 
 def _finding_text(finding: Finding) -> str:
     waived = f" (waived: {finding.waived_by})" if finding.waived_by else ""
-    return f"{finding.what}{waived}"
+    what = finding.what
+    for role, name in BASELINE_NAMES.items():
+        what = what.replace(f" {role} ", f" {name} ")
+    return f"{what}{waived}"
 
 
 def _merged(statements: Sequence[Statement], cells: Sequence[str]) -> tuple[Statement, ...]:

@@ -246,7 +246,7 @@ def _rows(
         yield Group(Text(text, style="cyan", no_wrap=True, overflow="ignore"))
     brief = rows[full : full + _IN_BRIEF]
     if brief:
-        yield _padded(_brief_table(brief))
+        yield _padded(_brief_table(brief, rows[full - 1].entry.sides if full else None))
     left = len(rows) - full - len(brief)
     if left > 0:
         yield _padded(_more(counted(left, "more case")))
@@ -261,7 +261,8 @@ def _more(what: str) -> Text:
 
 def _row(row: Row, group: CauseGroup) -> RenderableType:
     entry = row.entry
-    head = Text().append(", ".join(row.arches), style="bold").append(f"  {inert_line(entry.case)}")
+    arches = "both" if len(row.arches) == len(Arch) else ", ".join(row.arches)
+    head = Text().append(arches, style="bold").append(f"  {inert_line(entry.case)}")
     lines: list[RenderableType] = [_sides(entry.sides)]
     if not (group.title and group.shared_kind):
         lines.append(_text(_kind_line(entry)))
@@ -289,18 +290,22 @@ def _side_style(words: str) -> str:
     return next((style for prefix, style in _SIDE_STYLES if words.startswith(prefix)), "")
 
 
-def _brief_table(rows: Sequence[Row]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    for name in ("arch", "candidate", "5.12", "Stream 9"):
+def _brief_table(rows: Sequence[Row], known_sides: tuple[str, str, str] | None) -> Table:
+    """One row a case; outcomes that are those of the cases before it are not said again."""
+    is_known = all(row.entry.sides == known_sides for row in rows)
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim",
+        show_header=not is_known,
+    )  # fmt: skip
+    for name in ("arch", *(() if is_known else ("candidate", "5.12", "Stream 9"))):
         table.add_column(name, no_wrap=True)
     table.add_column("case", overflow="fold")
     for row in rows:
         entry = row.entry
-        sides = [Text(words, style=_side_style(words)) for words in entry.sides]
-        case = inert_line(entry.case)
+        sides = [] if is_known else [Text(words, _side_style(words)) for words in entry.sides]
         waived = f" (waived: {inert_line(entry.waived_by)})" if entry.waived_by else ""
         arches = "both" if len(row.arches) == len(Arch) else ", ".join(row.arches)
-        table.add_row(arches, *sides, Text(case + waived))
+        table.add_row(arches, *sides, Text(inert_line(entry.case) + waived))
     return table
 
 

@@ -211,5 +211,6 @@ def rerun_command(
         else:
             kept.append(word)
     test = "/".join(case.split("/", 3)[:3])
-    named = tuple(word for arch in arches for word in ("--arch", str(arch)))
+    # All architectures are what `run` does when none is named.
+    named = tuple(word for arch in arches for word in ("--arch", str(arch))) if others else ()
     return ("harness", "run", *kept, *named, "--only", test)

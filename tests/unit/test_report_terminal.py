@@ -135,7 +135,7 @@ def test_thousands_of_failures_are_a_short_report_made_at_once() -> None:
 def test_a_case_alike_on_both_architectures_is_told_once() -> None:
     text = report_text(REPORTS["no_basis"]())
     assert text.count("bpf/test_progs/test_0\n") == 2  # its heading and its command
-    assert "--arch aarch64 --arch x86_64" in text
+    assert "$ harness run --only bpf/test_progs/test_0" in text
 
 
 def test_a_missing_baseline_is_not_called_a_missing_case() -> None:
