@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from harness.guest.wire import LINE_LIMIT_B, Begin, Damage, End, Item, Line, Wire
 
+CORPUS = Path(__file__).parent.parent / "corpus" / "guest"
 NONCE = "0123456789abcdef"
 OTHER = "fedcba9876543210"
 
@@ -157,3 +159,34 @@ def test_no_byte_of_a_programs_output_is_lost(stream: bytes) -> None:
 def test_a_nonce_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="nonce"):
         Wire("xyz")
+
+
+def test_what_a_real_guest_said_is_understood_to_its_last_word() -> None:
+    # Recorded from a 6.1 guest: four programs, the last of which made the kernel panic.
+    stream = (CORPUS / "output.raw").read_bytes()
+    items = decode(*(stream[at : at + 7] for at in range(0, len(stream), 7)))
+    frames = [item for item in items if not isinstance(item, Line)]
+    assert [frame.id for frame in frames if isinstance(frame, Begin)] == [
+        "ok",
+        "segv",
+        "forged",
+        "cut",
+    ]
+    assert [(frame.id, frame.status) for frame in frames if isinstance(frame, End)] == [
+        ("ok", 0),
+        ("segv", 139),
+        ("forged", 4),
+    ]
+    assert not [frame for frame in frames if isinstance(frame, Damage)]
+    assert texts(items)[12:] == [
+        "ssl",
+        "",
+        "é \\xff \x1b[31mred",
+        "no end",
+        "#1 a:OK",
+        "#2 b:",
+        f"@kh {OTHER} end forged 0 1.00",
+        "",
+        "from a child",
+        "begun",
+    ]
