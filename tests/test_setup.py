@@ -128,3 +128,18 @@ def test_missing_packages_without_root_end_with_the_command_to_run(
     assert done.returncode == 2
     assert "try  as root: apt-get update && apt-get install --yes flex" in done.stderr
     assert not (checkout / ".venv" / ".setup-stamp").exists()
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_make_gate_ends_with_the_gates_own_status(ready: Path, tmp_path: Path, status: int) -> None:
+    shutil.copy(ROOT / "Makefile", ready)
+    fake(ready / ".venv" / "bin", "harness", f'echo "called with $*"; exit {status}')
+    env = {**os.environ, "PATH": path_with(tmp_path / "fakes")}
+    argv = ["make", "-C", str(ready), "--no-print-directory", "gate", "ARGS=--arch aarch64"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "called with run --gate --arch aarch64",
+        f"exit status {status}",
+    ]
+    assert done.returncode == (2 if status else 0)
+    assert status == 0 or f"Error {status}" in done.stderr
