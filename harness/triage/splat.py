@@ -28,7 +28,7 @@ _TITLE_LIMIT = 120
 # later " foo+0x1/0x2 (P)"
 _FRAME = re.compile(
     r"^ {0,4}(?P<guess>\? )?(?:\[<[0-9a-f]+>\] )?(?P<name>[A-Za-z_][\w.$]*)"
-    r"\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(?P<module>[^\]]+)\])?(?: \([A-Z]+\))?\s*$"
+    r"\+0x(?P<offset>[0-9a-f]+)/0x[0-9a-f]+(?: \[[^\]]+\])?(?: \([A-Z]+\))?\s*$"
 )
 # x86 "RIP: 0010:sysrq_handle_crash+0x16/0x20", arm64 "pc : sysrq_handle_crash+0x20/0x30"
 _POINTER = re.compile(r"^\s*(?:RIP: [0-9a-f]{4}:|pc : )(?P<name>[A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x")
@@ -123,7 +123,7 @@ class SplatScanner:
         during: str,
     ) -> tuple[Splat, ...]:
         config, match = found[0].config, found[1]
-        is_inside = self._open is not None and config.frame is not Frame.NONE
+        is_inside = config.frame is not Frame.NONE and self._is_unfinished()
         earlier = self._close(is_cut=True)
         begin_b = place[0] if self._cut_b is None else self._cut_b
         self._cut_b = None
@@ -135,6 +135,13 @@ class SplatScanner:
         if config.end is End.LINE:
             return earlier + self._close(is_cut=False)
         return earlier
+
+    def _is_unfinished(self) -> bool:
+        """Whether more of an open complaint is to come; where its stack is all, the stack came."""
+        current = self._open
+        if current is None:
+            return False
+        return current.config.end is End.TRACE or not current.frames
 
     def _continue(self, body: str, end_b: int) -> tuple[Splat, ...]:
         current = self._open
@@ -170,7 +177,9 @@ class SplatScanner:
                 return True
             current.is_in_stack = bool(_STACK_PART.match(body))
             return current.is_in_stack
-        if current.stacks == 1:
+        # A return address at the very begin of a function belongs to the one before it, which ended
+        # with a call that does not return; its name is not there.
+        if current.stacks == 1 and frame["offset"] != "0":
             kept = current.guesses if frame["guess"] else current.frames
             name = _function(frame["name"])
             if kept[-1:] != [name]:  # "__arm64_sys_write" below "__se_sys_write"
