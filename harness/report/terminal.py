@@ -86,6 +86,8 @@ def make_console(
     `width` None asks the terminal, and means 80 columns where there is none. Environment variables
     of rich are not consulted: FORCE_COLOR would send cursor movements into a CI log.
     """
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(errors="replace")  # a guest's letters in a log that is ASCII
     return Console(
         file=file,
         force_terminal=is_terminal,

@@ -72,6 +72,14 @@ def test_without_a_terminal_there_is_no_control_code_whatever_the_environment(
     assert CONTROL.findall(file.getvalue()) == []
 
 
+def test_a_log_that_is_ascii_takes_the_report_too() -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    print_report(reject(), make_console(file, is_terminal=False))
+    file.flush()
+    assert b"REJECT" in raw.getvalue()
+
+
 def test_with_a_terminal_and_no_colour_the_words_are_the_same() -> None:
     file = io.StringIO()
     console = make_console(file, is_terminal=True, colour=False, width=80)
