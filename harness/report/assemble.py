@@ -73,11 +73,13 @@ def build_report(
     causes: Mapping[str, CauseText] = MappingProxyType({}),
     run_folder: str = "",
     kernel_args: tuple[str, ...] = (),
+    program: str = "harness",
 ) -> Report:
     """Put together what is to be said.
 
     `records` are the candidate's, one a cell; `errors` tell what kept a cell from its plan's end.
-    `run_folder` is the run's folder as the person may type it, "" when the records are elsewhere.
+    `run_folder` is the run's folder as the person may type it, "" when the records are elsewhere;
+    `program` is the harness as the person calls it.
     """
     placed = _place(gate, comparisons, _spans(records))
     stated = statements_of(gate, comparisons, errors)
@@ -94,6 +96,7 @@ def build_report(
         run_id=records[0].run_id if records else "",
         run_folder=run_folder,
         kernel_args=kernel_args,
+        program=program,
         sections=present,
         differences=tuple(
             Difference(arch=item.arch, suite=item.suite, field=field, sides=(ours, a, b))

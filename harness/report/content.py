@@ -3,14 +3,14 @@
 Each format renders a `Report`; none of them decides anything. `assemble.py` makes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.model.arch import AccelKind, Arch
 from harness.model.case import Outcome
 from harness.model.change import ChangeKind, Verdict
-from harness.report.words import EXPECTED_FIELDS
+from harness.report.words import EXPECTED_FIELDS, rerun_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +177,8 @@ class Report:
     run_folder: str
     kernel_args: tuple[str, ...]
     """How the candidate was named on the command line; for commands that run a case again."""
+    program: str
+    """The harness as a person calls it: `.venv/bin/harness`."""
     sections: tuple[Section, ...]
     """In order; one that has nothing to say is left out."""
     incidents: tuple[Statement, ...]
@@ -185,6 +187,10 @@ class Report:
     denied: Mapping[str, int]
     """Reason to number of cases left out for it."""
     totals: tuple[Totals, ...]
+
+    def command(self, arches: Sequence[Arch], case: str) -> tuple[str, ...]:
+        """The command that runs one case again on these architectures."""
+        return rerun_command(arches, case, self.kernel_args, self.program)
 
     def section(self, name: SectionName) -> Section | None:
         return next((section for section in self.sections if section.name is name), None)

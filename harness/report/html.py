@@ -25,7 +25,6 @@ from harness.report.words import (
     duration_text,
     field_word,
     kind_words,
-    rerun_command,
 )
 
 _DETAIL_CHARACTERS = 300
@@ -57,7 +56,7 @@ def html_text(report: Report, records: Sequence[RunRecord] = ()) -> str:
             if any(item.outcomes[outcome] for item in report.totals)
         ],
         bad=BAD_OUTCOMES,
-        command=lambda arches, case: shlex.join(rerun_command(arches, case, report.kernel_args)),
+        command=lambda arches, case: shlex.join(report.command(arches, case)),
         arches=lambda row: "both" if len(row.arches) == len(Arch) else ", ".join(row.arches),
         differences=sorted(report.differences, key=lambda item: item.is_expected),
         field_word=field_word,

@@ -13,7 +13,7 @@ from harness.model.case import CaseRecord, Outcome
 from harness.model.record import RunRecord
 from harness.model.text import inert, inert_line
 from harness.report.content import Entry, Report, SectionName
-from harness.report.words import BAD_OUTCOMES, OUTCOME_WORDS, kind_words, rerun_command
+from harness.report.words import BAD_OUTCOMES, OUTCOME_WORDS, kind_words
 
 _NODE_CHARACTERS = 16_000  # readers refuse larger nodes
 _MESSAGE_CHARACTERS = 300
@@ -104,7 +104,7 @@ def _add_entry(element: ET.Element, section: SectionName, entry: Entry, report: 
         f"candidate {ours} | 5.12 {base_512} | Stream 9 {base_s9}",
         entry.detail,
         f"log: {entry.log}, from byte {entry.log_offset_b}" if entry.log else "",
-        f"again: {shlex.join(rerun_command((entry.arch,), entry.case, report.kernel_args))}",
+        f"again: {shlex.join(report.command((entry.arch,), entry.case))}",
     ]
     _add(element, _ELEMENTS[section], reason, "\n".join(filter(None, lines)))
 

@@ -15,7 +15,6 @@ from harness.report.words import (
     duration_text,
     field_word,
     kind_words,
-    rerun_command,
 )
 
 LIMIT_B = 900_000
@@ -34,7 +33,7 @@ def markdown_text(report: Report, *, limit_b: int = LIMIT_B) -> str:
     for line in _lines(report):
         size_b += len(line.encode()) + 1
         if size_b > limit_b:
-            lines.append("\n*Cut here: `harness report --format html` has all of it.*")
+            lines.append(f"\n*Cut here: `{report.program} report --format html` has all of it.*")
             break
         lines.append(line)
     return "\n".join(lines) + "\n"
@@ -109,7 +108,7 @@ def _says(row: Row, entry: Entry, report: Report, *, in_full: bool) -> str:
     parts += [_code(entry.detail)] if entry.detail else []
     parts += [f"waived: {_words(entry.waived_by)}"] if entry.waived_by else []
     if in_full:
-        parts.append(_code(shlex.join(rerun_command(row.arches, entry.case, report.kernel_args))))
+        parts.append(_code(shlex.join(report.command(row.arches, entry.case))))
     return "<br>".join(parts)
 
 

@@ -41,7 +41,6 @@ from harness.report.words import (
     field_word,
     joined,
     kind_words,
-    rerun_command,
 )
 
 WIDTH = 80
@@ -177,6 +176,8 @@ def _footer(report: Report) -> Iterator[RenderableType]:
     yield Text("")
     for reason, number in report.denied.items():
         yield _text(f"Left out: {counted(number, 'case')}: {reason}")
+    if report.sections:
+        yield _text(f"More about a case: {report.program} explain CASE")
     if report.run_folder:
         yield _text(f"Logs and records: {report.run_folder}")
 
@@ -210,7 +211,7 @@ def _section(section: Section, report: Report, width: int) -> Iterator[Renderabl
         left = section.groups[len(shown) :]
         cases = sum(len(group.entries) for group in left)
         yield Text("")
-        yield _more(f"{counted(len(left), 'more cause')} with {counted(cases, 'case')}")
+        yield _more(f"{counted(len(left), 'more cause')} with {counted(cases, 'case')}", report)
 
 
 def _statement(statement: Statement) -> RenderableType:
@@ -242,7 +243,7 @@ def _rows(
     rows = group.rows
     for row in rows[:full]:
         yield _padded(_row(row, group))
-        command = rerun_command(row.arches, row.entry.case, report.kernel_args)
+        command = report.command(row.arches, row.entry.case)
         text = _folded_command(command, " " * 2 * _INDENT, width)
         # In a group, because rich joins bare texts and forgets that they must not be wrapped.
         yield Group(Text(text, style="cyan", no_wrap=True, overflow="ignore"))
@@ -251,14 +252,14 @@ def _rows(
         yield _padded(_brief_table(brief, rows[full - 1].entry.sides if full else None))
     left = len(rows) - full - len(brief)
     if left > 0:
-        yield _padded(_more(counted(left, "more case")))
+        yield _padded(_more(counted(left, "more case"), report))
     if group.told_by_subtests:
         tests = counted(group.told_by_subtests, "test")
         yield _padded(_text(f"and with them {tests} that these are subtests of", "dim"))
 
 
-def _more(what: str) -> Text:
-    return _text(f"and {what}: `harness report --format html` has them all", "dim")
+def _more(what: str, report: Report) -> Text:
+    return _text(f"and {what}: `{report.program} report --format html` has them all", "dim")
 
 
 def _row(row: Row, group: CauseGroup) -> RenderableType:

@@ -197,11 +197,14 @@ def duration_text(seconds: float) -> str:
 
 
 def rerun_command(
-    arches: Sequence[Arch], case: str, kernel_args: Sequence[str] = ()
+    arches: Sequence[Arch],
+    case: str,
+    kernel_args: Sequence[str] = (),
+    program: str = "harness",
 ) -> tuple[str, ...]:
     """The command that runs one case again, alone; a subtest is run with its test.
 
-    Of `kernel_args`, kernels that are named for other architectures (`aarch64=…`) are left out.
+    `program` is the harness as a person calls it, `.venv/bin/harness`. Of `kernel_args`, kernels that are named for other architectures (`aarch64=…`) are left out.
     """
     others = tuple(f"{arch}=" for arch in Arch if arch not in arches)
     kept: list[str] = []
@@ -213,4 +216,4 @@ def rerun_command(
     test = "/".join(case.split("/", 3)[:3])
     # All architectures are what `run` does when none is named.
     named = tuple(word for arch in arches for word in ("--arch", str(arch))) if others else ()
-    return ("harness", "run", *kept, *named, "--only", test)
+    return (program, "run", *kept, *named, "--only", test)
