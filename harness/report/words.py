@@ -204,7 +204,8 @@ def rerun_command(
 ) -> tuple[str, ...]:
     """The command that runs one case again, alone; a subtest is run with its test.
 
-    `program` is the harness as a person calls it, `.venv/bin/harness`. Of `kernel_args`, kernels that are named for other architectures (`aarch64=…`) are left out.
+    `program` is the harness as a person calls it, `.venv/bin/harness`. Of `kernel_args`, kernels
+    that are named for other architectures (`aarch64=…`) are left out.
     """
     others = tuple(f"{arch}=" for arch in Arch if arch not in arches)
     kept: list[str] = []
