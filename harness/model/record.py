@@ -90,6 +90,8 @@ class RunRecord:
     run_id: str
     suite: str
     profile: str
+    selection: tuple[str, ...] = ()
+    """Programs and cases that a person picked; empty when the whole profile was to run."""
     world: World
     started_utc: str
     """ISO 8601, seconds, with `Z`."""

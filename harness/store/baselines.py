@@ -105,6 +105,8 @@ def _problems(
     found = []
     if not record.complete:
         found.append("the run is not complete")
+    if record.selection:
+        found.append(f"only a part of the profile was run: {', '.join(record.selection)}")
     if not any(
         attempt.outcome is Outcome.PASS for case in record.cases for attempt in case.attempts
     ):

@@ -49,7 +49,7 @@ def merge_records(records: Sequence[RunRecord]) -> RunRecord:
 
 def _differences(records: Sequence[RunRecord]) -> list[str]:
     found = []
-    for name in ("suite", "profile", "role"):
+    for name in ("suite", "profile", "selection", "role"):
         found += _differing(name, [getattr(record, name) for record in records])
     for field in dataclasses.fields(records[0].world):
         found += _differing(field.name, [getattr(record.world, field.name) for record in records])

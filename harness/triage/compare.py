@@ -41,7 +41,7 @@ def compare_records(
         refused=refused,
         changes=changes,
         accel=world.accel,
-        profile=candidate.profile,
+        profile=_profile_text(candidate),
         kernel=f"{world.kernel_release} ({world.kernel_source})",
         is_complete=candidate.complete,
         baseline_repetitions=tuple((role, base.repetitions) for role, base in present.items()),
@@ -49,6 +49,11 @@ def compare_records(
         splats=_splat_changes(candidate, base_512, base_s9),
         lost_capabilities=_lost_capabilities(candidate, present),
     )
+
+
+def _profile_text(record: RunRecord) -> str:
+    """The profile, and what of it was picked: a part is never the whole to a gate."""
+    return record.profile + (f" ({' '.join(record.selection)} only)" if record.selection else "")
 
 
 def _refusals(candidate: RunRecord, bases: Mapping[str, RunRecord]) -> list[str]:

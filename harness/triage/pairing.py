@@ -92,9 +92,14 @@ class Pairing:
         return tuple(self._change(name) for name in sorted(names))
 
     def _is_in_scope(self, base: _View, name: CaseId) -> bool:
-        """Whether the candidate's profile would have run a baseline's case."""
+        """Whether the candidate's run was to have a baseline's case."""
+        is_narrow = bool(self._record.selection)
         if base.record is not None and base.record.profile == self._record.profile:
-            return True
+            return not is_narrow or self._has_the_test_of(name)
+        is_listed = str(name) in self._record.test_hashes and not is_narrow
+        return is_listed or self._has_the_test_of(name)
+
+    def _has_the_test_of(self, name: CaseId) -> bool:
         return name.is_subtest and name.parent in self._candidate.sides
 
     def _view(self, record: RunRecord | None, *, is_baseline: bool) -> _View:

@@ -67,6 +67,7 @@ def test_another_profile_falls_back_to_the_full_one(tmp_path: Path) -> None:
         (record({}, role="5.12", repetitions=5), "not one case passed"),
         (record({"bpf/p/a": "SSSSS"}, role="5.12", repetitions=5), "not one case passed"),
         (record(_CASES, repetitions=5), "as a candidate"),
+        (record(_CASES, role="5.12", repetitions=5, selection=("a",)), "only a part"),
         (record(_CASES, role="stream9", repetitions=5), "stream9 baseline"),
     ],
 )

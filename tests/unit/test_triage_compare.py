@@ -21,6 +21,7 @@ from harness.triage.renames import Renames, load_renames
 from tests.unit.store_samples import attempts, record, world
 
 _A = "bpf/test_progs/a"
+_S1, _S2 = f"{_A}/one", f"{_A}/two"
 _OLD = world(selftests_sha256="o" * 64, kernel_sha256="o" * 64)
 
 
@@ -203,14 +204,29 @@ def test_cases_outside_of_the_candidates_profile_are_no_changes() -> None:
     assert [str(change.case) for change in comparison.changes] == [_A]
 
 
+def test_a_case_that_the_candidate_lists_is_missed_whatever_the_baselines_profile() -> None:
+    hashes = {"bpf/test_progs/gone": "1"}
+    quick = record({_A: "P"}, profile="quick", test_hashes=hashes)
+    base = _base({_A: "PPPPP", "bpf/test_progs/gone": "PPPPP"})
+    assert _one(compare_records(quick, base, None), "bpf/test_progs/gone").kind is ChangeKind.LOST
+
+
+@pytest.mark.parametrize("profile", ["full", "quick"])
+def test_of_a_narrowed_run_only_what_was_picked_is_compared(profile: str) -> None:
+    hashes = {_A: "1", "bpf/test_progs/b": "1"}
+    narrow = record({_A: "P"}, profile=profile, selection=("a",), test_hashes=hashes)
+    base = _base({_A: "PPPPP", _S1: "PPPPP", "bpf/test_progs/b": "PPPPP"}, world=world())
+    comparison = compare_records(narrow, base, None)
+    assert [str(change.case) for change in comparison.changes] == [_A, _S1]
+    assert comparison.profile == f"{profile} (a only)"
+
+
 def test_a_case_that_a_smaller_baseline_left_out_has_no_basis() -> None:
     base = _base({"bpf/test_progs/b": "PPPPP"}, profile="quick")
     assert _one(compare_records(record({_A: "F"}), base, base)).kind is ChangeKind.NO_BASIS
 
 
 # -- tests and their subtests --------------------------------------------------------------------
-
-_S1, _S2 = f"{_A}/one", f"{_A}/two"
 
 
 def test_a_failing_subtest_is_told_once() -> None:

@@ -167,6 +167,7 @@ _FAULTS: dict[str, Callable[[RunRecord], RunRecord]] = {
     "all fail": _all("F"),
     "the run was stopped": lambda old: dataclasses.replace(old, complete=False),
     "another profile ran": lambda old: dataclasses.replace(old, profile="smoke"),
+    "a part of the profile ran": lambda old: dataclasses.replace(old, selection=("t0*",)),
     "another accelerator ran": lambda old: dataclasses.replace(
         old, world=dataclasses.replace(old.world, accel=AccelKind.KVM)
     ),
