@@ -99,6 +99,8 @@ class VerifierReader:
     def _on_header(self, header: re.Match[str], line: LogLine) -> list[CaseReport]:
         number, side = int(header["number"]), header["side"]
         is_other_side = number == self._number and side == "p" and self._side == "u"
+        if is_other_side and self._is_free:
+            self._correct_name(number, case_name(header["rest"]))
         reports = self._close_side() if is_other_side else self._close_case()
         name, body = self._parted(number, inert_line(header["rest"]))
         if is_other_side and name != self._names[number]:
@@ -116,6 +118,15 @@ class VerifierReader:
         self._log.add(line)
         self._on_result(_RESULT.match(body))
         return reports
+
+    def _correct_name(self, number: int, text: str) -> None:
+        """Without a plan, noise behind a descriptor looks like its end until the other side comes.
+
+        `#9/u test1 success Failed to load BTF spec: '…'`, `OK`, `#9/p test1 success OK`
+        """
+        found, known = _WHOLE.match(text), without_occurrence(self._names[number])
+        if found and known.startswith(found["descr"] + " "):
+            self._names[number] = self._occurrences.name(found["descr"][:MAX_NAME])
 
     def _parted(self, number: int, rest: str) -> tuple[str, str]:
         """Part a descriptor from what follows it: by the plan, else by the result's own form."""
