@@ -13,6 +13,7 @@ from harness.model.text import inert_line
 
 UNMATCHABLE = "kx:"
 _LIMIT = 400  # of what is hashed: a line of a megabyte says no more than its beginning
+_LINE_LIMIT = 4000
 _HASH_CHARS = 16
 
 # "[    3.141592] BUG: …", with CONFIG_PRINTK_CALLER "[    3.141592][  T123] BUG: …"
@@ -122,7 +123,7 @@ def first_telling_line(lines: Sequence[str]) -> str:
     That is what libbpf or the verifier said just before the first failed assertion, or else the
     assertion, or else the first line that speaks of an error, or else the last line.
     """
-    texts = [STAMP.sub("", line).strip() for line in lines]
+    texts = [STAMP.sub("", line[:_LINE_LIMIT]).strip() for line in lines]
     failed = next((index for index, text in enumerate(texts) if _ASSERT_FAILED.match(text)), None)
     if failed is not None:
         begin = _after_last_assertion(texts, failed)

@@ -5,6 +5,7 @@ Here the path is the real one: records are written as files, read back, compared
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
@@ -47,10 +48,12 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.run, self.baselines = root / "run", root / "baselines"
         self.waivers: list[Waiver] = []
+
+    def fill(self) -> None:
         for arch in Arch:
             write_record(self.record_path(arch), candidate(arch))
             for role in (ROLE_512, ROLE_S9):
-                path = root / f"{role}-{arch}.json"
+                path = self.run.parent / f"{role}-{arch}.json"
                 write_record(path, baseline(arch, role))
                 promote([path], role, self.baselines)
 
@@ -100,9 +103,18 @@ def baseline(arch: Arch, role: str) -> RunRecord:
     )
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pristine")
+    Site(root).fill()
+    return root
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(pristine: Path, tmp_path: Path) -> Site:
+    root = tmp_path / "site"
+    shutil.copytree(pristine, root)
+    return Site(root)
 
 
 def test_without_a_fault_the_candidate_is_accepted(site: Site) -> None:
