@@ -43,8 +43,13 @@ def gate(
         *case_findings(comparisons, policy, waivers, known_issues, today),
         *_calendar_findings(comparisons, waivers, known_issues, today),
     ]
-    ordered = tuple(sorted(findings, key=_importance))
+    ordered = in_order(findings)
     return Gate(verdict=verdict_of(ordered), policy=policy.name, findings=ordered)
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings in the order of importance, those that are waived last."""
+    return tuple(sorted(findings, key=_importance))
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

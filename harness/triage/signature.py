@@ -108,7 +108,11 @@ _VERIFIER_NOISE = re.compile(
     r"\d+: (?:\([0-9a-f]{2}\)|R\d)|; |from \d+ to \d+|func#\d+ @|last_idx|regs=|parent |"
     r"peak_states|arg#\d+ |Validating |caller:|callee:|returning from|propagating)"
 )
-# test_verifier: "FAIL", then "Failed to load prog 'Permission denied'!", then the verifier's log.
+# test_verifier, after "Unexpected error message!": what it wanted and what it got
+# "\tRES: R0 has pointer with unsupported alu operation"
+_VERIFIER_GOT = re.compile(r"^RES: \S")
+# test_verifier: "Failed to load prog 'Permission denied'!", then the verifier's log without a fence.
+_LOAD_FAILED = re.compile(r"^Failed to load prog '")
 _PROGRAM_ERROR = re.compile(
     r"\b(?:fail(?:ed|ure)?|error|unexpected|cannot|can't|unable|assert(?:ion)?|not found|"
     r"no such|denied|invalid|timed out|timeout|segmentation fault|killed|aborted)\b",
@@ -147,7 +151,8 @@ def _after_last_assertion(texts: Sequence[str], end: int) -> int:
 
 def _reason(texts: Sequence[str]) -> str:
     """What the verifier or libbpf complained of in these lines, or ""."""
-    complaint = _verifier_complaint(texts)
+    got = next((text for text in texts if _VERIFIER_GOT.match(text)), "")
+    complaint = got or _verifier_complaint(texts) or _unfenced_complaint(texts)
     if complaint:
         return complaint
     errors = [text for text in texts if _LIBBPF_ERROR.match(text)]
@@ -168,3 +173,17 @@ def _verifier_complaint(texts: Sequence[str]) -> str:
         elif is_inside and not _VERIFIER_NOISE.match(text):
             complaint = text.removeprefix("libbpf:").strip()
     return complaint
+
+
+def _unfenced_complaint(texts: Sequence[str]) -> str:
+    """The last telling line of the verifier's log below "Failed to load prog", or ""."""
+    begin = next((index for index, text in enumerate(texts) if _LOAD_FAILED.match(text)), None)
+    if begin is None:
+        return ""
+    complaint = texts[begin]
+    for text in texts[begin + 1 :]:
+        if text.startswith("processed "):
+            return complaint
+        if not _VERIFIER_NOISE.match(text):
+            complaint = text
+    return texts[begin]

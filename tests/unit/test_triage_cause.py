@@ -65,6 +65,15 @@ def test_slowness_is_a_reason_under_emulation_only() -> None:
     assert cause_of([line], CauseContext(accel=AccelKind.KVM), _TABLE) == UNEXPLAINED
 
 
+def test_a_case_over_its_budget_has_a_cause_unless_its_log_says_more() -> None:
+    slow = "no result within its budget of 60 s"
+    context = CauseContext(outcome=Outcome.TIMEOUT)
+    assert cause_of([slow], context, _TABLE) == "over_budget"
+    said = "x:FAIL:attach unexpected error: -524"
+    assert cause_of([said, slow], context, _TABLE) == "tramp_unsupported"
+    assert cause_of([slow], CauseContext(outcome=Outcome.FAIL), _TABLE) == UNEXPLAINED
+
+
 def test_each_cause_tells_what_to_do() -> None:
     for cause in _TABLE.causes:
         assert cause.title
