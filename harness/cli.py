@@ -4,11 +4,17 @@ Nothing heavy is imported before a verb is called, so that `--help` answers at o
 """
 
 import argparse
+import contextlib
 import importlib
+import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from harness.model.arch import Arch
 from harness.model.errors import ExitStatus, HarnessError
@@ -19,26 +25,79 @@ Adder = Callable[[argparse.ArgumentParser], None]
 EPILOG = """\
 exit status: 0 accept (or done), 1 reject: a finding about the kernel blocks, 2 wrong usage or
 configuration, 3 inconclusive: nothing can be said about the kernel, 130 interrupted
+
+environment: HARNESS_CACHE is where things are kept that can be made again, HARNESS_DATA is a folder
+with configs/ and selftests/ to use instead of the harness's own, HARNESS_DEBUG=1 shows tracebacks,
+NO_COLOR=1 leaves colours out
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status; no traceback for a foreseeable error."""
-    args = _parser().parse_args(argv)
     try:
-        verb = importlib.import_module(f"harness.verbs.{_MODULES[args.verb]}")
-        handler: Callable[[argparse.Namespace], int] = getattr(verb, f"verb_{args.verb}")
-        return int(handler(args))
-    except HarnessError as error:
-        _print_error(error)
-        return int(error.status)
+        with _signals_interrupt():
+            return _run_verb(argv)
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return int(ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and not to be told to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return int(ExitStatus.INCONCLUSIVE)
+    except Exception as error:
+        known = error if isinstance(error, HarnessError) else _as_known(error, argv)
+        if os.environ.get("HARNESS_DEBUG", "0") not in ("", "0"):
+            traceback.print_exception(error)
+        _print_error(known)
+        return int(known.status)
+
+
+def _run_verb(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+        verb = importlib.import_module(f"harness.verbs.{_MODULES[args.verb]}")
+        handler: Callable[[argparse.Namespace], int] = getattr(verb, f"verb_{args.verb}")
+        return int(handler(args))
+    finally:
+        sys.stdout.flush()  # here, where a full disk or a reader that left can still be told
+
+
+def _as_known(error: Exception, argv: Sequence[str] | None) -> HarnessError:
+    from harness.host.faults import as_known
+
+    if isinstance(error, OSError):
+        _drop_stdout()  # it may be what failed, and Python flushes it once more at the end
+    return as_known(error, sys.argv[1:] if argv is None else argv)
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be flushed at the end go nowhere, when it cannot go to its place."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """End in good order, as by Ctrl-C, when told to terminate: by a CI's limit, by a hung-up line.
+
+    A signal that our caller has us ignore (`nohup`) stays ignored.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = (signal.SIGTERM, signal.SIGHUP)
+    is_ours = threading.current_thread() is threading.main_thread()
+    caught = [name for name in names if is_ours and signal.getsignal(name) is signal.SIG_DFL]
+    for name in caught:
+        signal.signal(name, interrupt)
+    try:
+        yield
+    finally:
+        for name in caught:
+            signal.signal(name, signal.SIG_DFL)
 
 
 def _print_error(error: HarnessError) -> None:
@@ -78,9 +137,9 @@ def _arch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch",
         action="append",
-        type=Arch,
-        choices=list(Arch),
-        help="architecture; may be repeated (default: both, or what --kernel is made for)",
+        type=_arch_named,
+        metavar="ARCH",
+        help=f"{' or '.join(Arch)}; may be repeated (default: both, or what --kernel is made for)",
     )
 
 
@@ -144,7 +203,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--repeat", type=_positive, default=1, metavar="N", help="run each cell N times"
     )
     parser.add_argument(
-        "--budget-factor", type=float, default=1.0, metavar="X", help="stretch all time budgets"
+        "--budget-factor", type=_factor, default=1.0, metavar="X", help="stretch all time budgets"
     )
     parser.add_argument("--serial", action="store_true", help="one guest at a time")
     _dry_run(parser)
@@ -217,7 +276,7 @@ def _baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", type=_positive, default=5, metavar="N", help="record: runs a cell"
     )
-    parser.add_argument("--budget-factor", type=float, default=1.0, help=argparse.SUPPRESS)
+    parser.add_argument("--budget-factor", type=_factor, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument(
         "--min-runs", type=_positive, default=5, help="promote: refuse fewer repetitions"
     )
@@ -237,11 +296,23 @@ def _unpack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", nargs="?", help="PACKAGE.deb or an image (default: as in run)")
 
 
+def _arch_named(text: str) -> Arch:
+    if text not in list(Arch):
+        raise argparse.ArgumentTypeError(f"no such architecture: {text!r}: {' or '.join(Arch)}")
+    return Arch(text)
+
+
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"wanted a number of 1 or more, not {text}")
-    return value
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"wanted a whole number of 1 or more, not {text!r}")
+    return int(text)
+
+
+def _factor(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"wanted a number above 0, not {text!r}")
 
 
 _VERBS: tuple[tuple[str, str, tuple[Adder, ...]], ...] = (

@@ -30,20 +30,28 @@ from harness.kernel.preflight import check_bootable
 from harness.model.arch import Arch
 from harness.model.case import CaseId
 from harness.model.errors import HarnessError
-from harness.model.events import Event
+from harness.model.events import Event, Noted
 from harness.model.kernel import KernelArtifact, SelftestsArtifact, SourceTree
 from harness.model.plan import Plan
 from harness.model.record import RunRecord
 from harness.run.cell import CellRequest, CellRun, GuestSetup
+from harness.store.cell_errors import write_cell_error
 from harness.store.merging import merge_records
-from harness.store.records import RECORD_NAME, write_record
-from harness.store.runs import EVENTS_NAME, EventLog, create_cell, create_run, new_run_id
+from harness.store.records import RECORD_NAME, disk_error, write_record
+from harness.store.runs import (
+    EVENTS_NAME,
+    EventLog,
+    cell_name,
+    create_cell,
+    create_run,
+    new_run_id,
+)
 from harness.suites.bpf.build import build_selftests
 from harness.suites.bpf.hooks import GUEST_CWD, bpf_hooks
-from harness.suites.bpf.plan import plan_bpf
+from harness.suites.bpf.plan import SUITE, plan_bpf
 from harness.vm.accel import probe_accelerator
 from harness.vm.arches import all_arches, load_arch
-from harness.vm.qemu import find_qemu
+from harness.vm.qemu import QemuBinary, find_qemu
 
 OnEvent = Callable[[Event], None]
 
@@ -94,6 +102,7 @@ class Workshop:
     def __init__(self, cache: Cache | None = None, on_event: OnEvent = lambda event: None) -> None:
         self.cache = cache or Cache(cache_root())
         self.on_event = on_event
+        self._noted: set[tuple[Arch, str]] = set()
 
     def kernel(self, arch: Arch, named: str | None) -> KernelArtifact:
         spec = load_arch(arch)
@@ -121,6 +130,18 @@ class Workshop:
                 headers = distribution_headers(kernel, spec, self.cache, self.on_event)
         return build_selftests(source, kernel, spec, self.cache, self.on_event, headers=headers)
 
+    def check(self, kernel: KernelArtifact) -> QemuBinary:
+        """Look in seconds for what would make minutes of work vain; return the QEMU to boot with.
+
+        What may be missed later is noted, once. Raises KernelError for a kernel that cannot boot
+        here, RigError without a QEMU.
+        """
+        for text in check_bootable(kernel):
+            if (kernel.arch, text) not in self._noted:
+                self._noted.add((kernel.arch, text))
+                self.on_event(Noted(arch=kernel.arch, text=text))
+        return find_qemu(load_arch(kernel.arch), self.cache)
+
     def guest(
         self,
         kernel: KernelArtifact,
@@ -129,10 +150,9 @@ class Workshop:
         cpus: int = 2,
         memory_mib: int = 3072,
     ) -> GuestSetup:
-        """Make the initramfs, choose the machine. Raises KernelError for what cannot boot."""
+        """Make the initramfs, choose the machine. Raises as `check` does."""
         spec = load_arch(kernel.arch)
-        check_bootable(kernel)
-        qemu = find_qemu(spec, self.cache)
+        qemu = self.check(kernel)
         accel = probe_accelerator(spec, qemu, self.cache)
         land = userland(spec, self.cache, self.on_event)
         initrd = self._initrd(land, kernel, selftests)
@@ -174,6 +194,7 @@ class Workshop:
 
     def prepare(self, arch: Arch, options: RunOptions) -> Prepared:
         kernel = self.kernel(arch, options.kernels.get(arch))
+        self.check(kernel)
         selftests = self.selftests(kernel, options.source)
         plan = plan_bpf(
             selftests,
@@ -196,6 +217,13 @@ class MatrixRun:
         self.folder = create_run(runs, run_id)
         self.result = RunResult(run_id=self.folder.name, folder=self.folder)
         self._cells: list[CellRun] = []
+
+    def note_error(self, arch: Arch, error: HarnessError) -> None:
+        """Keep what stopped a cell, for this run's report and, as a file, for all later ones."""
+        with self._lock:
+            self.result.errors.append((arch, error))
+        with contextlib.suppress(HarnessError):  # a full disk: then it is told now or never
+            write_cell_error(self.folder / cell_name(arch, SUITE), error)
 
     def on_event(self, event: Event) -> None:
         """Events of all cells, one at a time."""
@@ -233,6 +261,18 @@ class MatrixRun:
             pass
 
     def _run_cell(self, prepared: Prepared) -> None:
+        """Run a cell; what the host refuses it is an error of that cell, and the others go on."""
+        try:
+            self._run_repetitions(prepared)
+        except HarnessError as error:
+            self.note_error(prepared.plan.arch, error)
+        except OSError as error:
+            known = disk_error(self.folder, error)
+            if not isinstance(known, HarnessError):
+                raise
+            self.note_error(prepared.plan.arch, known)
+
+    def _run_repetitions(self, prepared: Prepared) -> None:
         plan = prepared.plan
         top = create_cell(self.folder, plan.arch, plan.suite)
         records: list[RunRecord] = []
@@ -275,8 +315,7 @@ class MatrixRun:
             log.close()
         write_record(folder / RECORD_NAME, record)
         if cell.error is not None:
-            with self._lock:
-                self.result.errors.append((prepared.plan.arch, cell.error))
+            self.note_error(prepared.plan.arch, cell.error)
         return record
 
     def discard_when_empty(self) -> None:

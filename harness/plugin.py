@@ -103,7 +103,7 @@ class Cells:
         return found
 
     def outcome_of(self, key: tuple[Arch, CaseId]) -> KernelCase:
-        """Wait for one case. Raises what stopped the run when that left the case without outcome."""
+        """Wait for one case. Raises what stopped the run when that left it without outcome."""
         self._begin()
         with self._news:
             self._news.wait_for(lambda: key in self._said or self._ended)

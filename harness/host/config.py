@@ -1,6 +1,8 @@
 """Configuration files: TOML becomes a typed value at the edge, or an error that names the key."""
 
+import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,11 +13,22 @@ from harness.model.errors import UserError
 T = TypeVar("T")
 
 
-def data_root() -> Path:
+def data_root(env: Mapping[str, str] = os.environ) -> Path:
     """The folder with `configs/`, `selftests/` and `results/baselines`.
 
-    A checkout has them beside the package; a wheel carries them inside it.
+    A checkout has them beside the package; a wheel carries them inside it; `HARNESS_DATA` names
+    another place, for who decides otherwise without changing a checkout. Raises UserError for a
+    place that has no `configs`.
     """
+    named = env.get("HARNESS_DATA")
+    if named:
+        place = Path(named).absolute()
+        if not (place / "configs").is_dir():
+            raise UserError(
+                f"HARNESS_DATA={named}: there is no folder configs in it",
+                hint="it wants a copy of the folders configs and selftests, or must be unset",
+            )
+        return place
     package = Path(__file__).resolve().parent.parent
     checkout = package.parent
     return checkout if (checkout / "configs").is_dir() else package / "_data"

@@ -35,6 +35,14 @@ class PhaseEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something that a person should know and that stops nothing."""
+
+    arch: Arch | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellPlanned:
     arch: Arch
     suite: str
@@ -81,6 +89,7 @@ Event = (
     PhaseStarted
     | PhaseAdvanced
     | PhaseEnded
+    | Noted
     | CellPlanned
     | CaseStarted
     | CaseFinished

@@ -12,6 +12,7 @@ from harness.model.events import (
     CellPlanned,
     Event,
     GuestDied,
+    Noted,
     PhaseAdvanced,
     PhaseEnded,
     PhaseStarted,
@@ -94,6 +95,8 @@ class Progress:
                 lane.phase_done, lane.phase_total = event.done, event.total
             case PhaseEnded():
                 return self._phase_ended(lane, event)
+            case Noted():
+                return Notice(lane=lane.name, text=_short(f"note: {event.text}"))
             case CellPlanned():
                 return self._cell_planned(lane, event, now_s)
             case CaseStarted():

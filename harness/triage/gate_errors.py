@@ -1,4 +1,4 @@
-"""What the gate makes of errors that kept a cell from its end: a kernel or a rig that was no good."""
+"""What the gate makes of errors that kept a cell from its end: a kernel or a rig no good."""
 
 import dataclasses
 from collections.abc import Sequence

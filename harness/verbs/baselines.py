@@ -11,7 +11,7 @@ from harness.store.baselines import BaselineEntry, Promotion, list_baselines, pr
 from harness.store.records import RECORD_NAME
 from harness.store.runs import record_paths
 from harness.verbs.judge import find_run
-from harness.verbs.runs import record_run
+from harness.verbs.runs import record_run, worst_status
 
 
 def verb_baseline(args: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def _record(args: argparse.Namespace) -> int:
     if result.interrupted:
         return int(ExitStatus.INTERRUPTED)
     print(f"to make it the baseline: harness baseline promote {result.run_id} --role {args.role}")
-    return int(max((error.status for _, error in result.errors), default=ExitStatus.ACCEPT))
+    return int(worst_status(result.errors))
 
 
 def _promote(args: argparse.Namespace) -> int:

@@ -20,12 +20,14 @@ from harness.report.assemble import build_report, cause_texts
 from harness.report.content import Report
 from harness.report.terminal import print_report
 from harness.store.baselines import ROLE_512, ROLE_S9, load_baseline
+from harness.store.cell_errors import read_cell_errors
 from harness.store.records import RECORD_NAME, read_record
 from harness.store.runs import list_runs, record_paths
 from harness.triage.cause import CauseTable, load_causes
 from harness.triage.compare import compare_records
 from harness.triage.exceptions import KnownIssue, expectation, load_known_issues, load_waivers
 from harness.triage.gate import gate
+from harness.triage.gate_errors import with_errors
 from harness.triage.pairing import Rules
 from harness.triage.policy import load_policy
 from harness.triage.renames import load_renames
@@ -67,27 +69,21 @@ class Judged:
         )
 
 
-def judge_run(
-    folder: Path,
-    baselines: Path,
-    policy: str,
-    today: str | None,
-    *,
-    errors: Sequence[tuple[Arch, HarnessError]] = (),
-) -> Judged:
+def judge_run(folder: Path, baselines: Path, policy: str, today: str | None) -> Judged:
     """Compare a run's records with the baselines and weigh the changes. Reads files only."""
     configs = data_root() / "configs"
     rules_of = load_policy(configs / "gate", policy)
     waivers, known = load_waivers(configs / "waivers"), load_known_issues(configs / "known")
     causes, day = load_causes(configs / "causes"), day_of(today)
     records, comparisons = compared(folder, baselines, causes, known, day)
+    errors = read_cell_errors(folder) if folder.is_dir() else ()
     return Judged(
         folder=folder,
         records=records,
         comparisons=comparisons,
-        gate=gate(comparisons, rules_of, waivers, known, day),
+        gate=with_errors(gate(comparisons, rules_of, waivers, known, day), errors),
         causes=causes,
-        errors=tuple(errors),
+        errors=errors,
     )
 
 
@@ -145,7 +141,7 @@ def find_run(text: str, results: Path) -> Path:
     """The folder (or the record) that a person named: `latest`, an id, a path."""
     runs = results / "runs"
     if text == "latest":
-        found = [path for path in list_runs(runs) if record_paths(path)]
+        found = [path for path in list_runs(runs) if record_paths(path) or read_cell_errors(path)]
         if not found:
             raise UserError(f"no finished run in {runs}", hint="`harness run` makes one")
         return found[0]
@@ -232,7 +228,7 @@ def report_in(name: str, judged: Judged) -> str:
 def _judged(args: argparse.Namespace) -> Judged:
     folder = find_run(args.run, args.results)
     judged = judge_run(folder, args.results / "baselines", args.policy, args.today)
-    if not judged.records:
+    if not judged.records and not judged.errors:
         raise UserError(f"{folder}: no record in it", hint="the run did not get that far")
     return judged
 

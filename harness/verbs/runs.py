@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model.arch import Arch
@@ -23,15 +24,13 @@ def verb_run(args: argparse.Namespace) -> int:
     result = record_run(args)
     if result is None:
         return int(ExitStatus.ACCEPT)
-    judged = judge_run(
-        result.folder, args.results / "baselines", args.policy, args.today, errors=result.errors
-    )
+    judged = judge_run(result.folder, args.results / "baselines", args.policy, args.today)
     print_judged(judged, kernel_args=kernel_args(args), with_verdict=args.gate)
     if result.interrupted:
         return int(ExitStatus.INTERRUPTED)
     if args.gate:
         return int(judged.status)
-    return int(max((error.status for _, error in result.errors), default=ExitStatus.ACCEPT))
+    return int(worst_status(result.errors))
 
 
 def record_run(args: argparse.Namespace) -> RunResult | None:
@@ -40,25 +39,47 @@ def record_run(args: argparse.Namespace) -> RunResult | None:
         workshop = Workshop(on_event=view)
         options = run_options(args, workshop.arch_of)
         if not args.dry_run:
-            matrix = MatrixRun(options, args.results / "runs", view)
-            return matrix.run(prepare_all(workshop, options, matrix))
+            return _run_all(workshop, options, MatrixRun(options, args.results / "runs", view))
         prepared = [workshop.prepare(arch, options) for arch in options.arches]
     _print_commands(prepared)
     return None
 
 
-def prepare_all(workshop: Workshop, options: RunOptions, matrix: MatrixRun) -> list[Prepared]:
-    """What can be prepared; a cell that cannot is an error of the run, and the others go on."""
+def _run_all(workshop: Workshop, options: RunOptions, matrix: MatrixRun) -> RunResult:
+    try:
+        prepared, errors = prepare_all(workshop, options)
+    except BaseException:
+        matrix.discard_when_empty()
+        raise
+    for arch, error in errors:
+        matrix.note_error(arch, error)
+    return matrix.run(prepared)
+
+
+def prepare_all(
+    workshop: Workshop, options: RunOptions
+) -> tuple[list[Prepared], list[tuple[Arch, HarnessError]]]:
+    """What can be prepared, and why the rest cannot.
+
+    Raises a person's mistake, and what leaves nothing to run where only one cell was asked for.
+    """
     prepared: list[Prepared] = []
+    errors: list[tuple[Arch, HarnessError]] = []
     for arch in options.arches:
         try:
             prepared.append(workshop.prepare(arch, options))
         except HarnessError as error:
             if error.status is ExitStatus.USAGE or len(options.arches) == 1:
-                matrix.discard_when_empty()
                 raise
-            matrix.result.errors.append((arch, error))
-    return prepared
+            errors.append((arch, error))
+    return prepared, errors
+
+
+def worst_status(errors: Sequence[tuple[Arch, HarnessError]]) -> ExitStatus:
+    """The exit status of a run without a gate: what is known of a kernel counts most."""
+    found = {error.status for _, error in errors}
+    order = (ExitStatus.REJECT, ExitStatus.USAGE, ExitStatus.INCONCLUSIVE)
+    return next((status for status in order if status in found), ExitStatus.ACCEPT)
 
 
 def verb_boot(args: argparse.Namespace) -> int:
