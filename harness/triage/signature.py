@@ -111,7 +111,7 @@ _VERIFIER_NOISE = re.compile(
 # test_verifier, after "Unexpected error message!": what it wanted and what it got
 # "\tRES: R0 has pointer with unsupported alu operation"
 _VERIFIER_GOT = re.compile(r"^RES: \S")
-# test_verifier: "Failed to load prog 'Permission denied'!", then the verifier's log without a fence.
+# "Failed to load prog 'Permission denied'!", then the verifier's log without a fence
 _LOAD_FAILED = re.compile(r"^Failed to load prog '")
 _PROGRAM_ERROR = re.compile(
     r"\b(?:fail(?:ed|ure)?|error|unexpected|cannot|can't|unable|assert(?:ion)?|not found|"
