@@ -12,16 +12,9 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.guest.images import (
-    BOOT_MODULES,
-    base_segment,
-    boot_list,
-    modules_segment,
-    tree_segment,
-    write_initramfs,
-)
+from harness.guest.images import initrd_for
 from harness.guest.userland import Userland, userland
-from harness.host.cache import Cache, key_of
+from harness.host.cache import Cache
 from harness.host.paths import cache_root
 from harness.kernel.default import distribution_headers, distribution_kernel, distribution_source
 from harness.kernel.modules import boot_modules, guest_modules, modprobe_files
@@ -154,8 +147,8 @@ class Workshop:
         spec = load_arch(kernel.arch)
         qemu = self.check(kernel)
         accel = probe_accelerator(spec, qemu, self.cache)
-        land = userland(spec, self.cache, self.on_event)
-        initrd = self._initrd(land, kernel, selftests)
+        land = self.userland(kernel.arch)
+        initrd = self.initrd(land, kernel, selftests)
         return GuestSetup(
             arch_spec=spec,
             kernel=kernel,
@@ -167,29 +160,24 @@ class Workshop:
             memory_mib=memory_mib,
         )
 
-    def _initrd(
+    def userland(self, arch: Arch) -> Userland:
+        """The programs of a guest, out of the distribution's packages."""
+        return userland(load_arch(arch), self.cache, self.on_event)
+
+    def initrd(
         self, land: Userland, kernel: KernelArtifact, selftests: SelftestsArtifact | None
     ) -> Path:
-        boot = boot_modules(kernel)
-        files = tuple(dict.fromkeys((*boot, *guest_modules(kernel))))
-        texts: dict[str, str | bytes] = {BOOT_MODULES: boot_list(kernel, boot)}
-        if kernel.modules is not None:
-            texts |= modprobe_files(kernel, files)
-        if kernel.config is not None:
-            # libbpf's __kconfig externs read it where the kernel has no /proc/config.gz.
-            texts[f"boot/config-{kernel.release}"] = kernel.config.read_bytes()
-        segments = [
-            base_segment(land, self.cache),
-            modules_segment(kernel, files, texts, self.cache),
-        ]
-        if selftests is not None:
-            segments.append(tree_segment(selftests.root, GUEST_CWD, self.cache))
-        key = key_of(segments=[str(segment.parent.name) for segment in segments])
-        return (
-            self.cache.entry(
-                "initramfs", key, lambda folder: write_initramfs(segments, folder / "initramfs")
-            )
-            / "initramfs"
+        """A guest's initramfs; without selftests it is one to boot and to look around in."""
+        boot, loadable = boot_modules(kernel), guest_modules(kernel)
+        files = tuple(dict.fromkeys((*boot, *loadable)))
+        return initrd_for(
+            land,
+            kernel,
+            boot=boot,
+            loadable=loadable,
+            trees=((selftests.root, GUEST_CWD),) if selftests is not None else (),
+            texts=modprobe_files(kernel, files) if kernel.modules is not None else {},
+            cache=self.cache,
         )
 
     def prepare(self, arch: Arch, options: RunOptions) -> Prepared:
