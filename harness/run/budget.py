@@ -1,6 +1,7 @@
 """Time budgets: what a case may take here, from what it may take in the reference guest."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from harness.model.plan import PlannedCase
 
@@ -9,7 +10,20 @@ REFERENCE_MS = 1000.0
 x86_64 under TCG with two vCPUs on a two-core host."""
 
 _SLOWEST = 0.05
-_LOWEST_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long the engine waits for what, before any scaling."""
+
+    boot_s: float = 120.0
+    """From QEMU's start to the agent's hello."""
+    answer_s: float = 20.0
+    """What an agent that lives may take to answer, and a program to end after its last case."""
+    last_words_s: float = 5.0
+    """What a guest that shows a sign of death may take to be gone. Host time, never scaled."""
+    least_s: float = 5.0
+    """No case gets less, however small its budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,20 +34,22 @@ class Budgets:
     speed: float
     factor: float = 1.0
     """What the caller stretches all budgets by."""
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def scale(self) -> float:
         return self.factor / max(min(self.speed, 1.0), _SLOWEST)
 
     def of(self, case: PlannedCase) -> float:
-        return max(case.budget_s * self.scale, _LOWEST_S)
+        return max(case.budget_s * self.scale, self.limits.least_s)
 
     @property
     def patience_s(self) -> float:
         """How long a live agent may take to answer."""
-        return 20.0 * self.scale
+        return self.limits.answer_s * self.scale
 
 
 def speed_of(calibration_ms: float) -> float:
-    """Guest speed over the reference guest's."""
-    return REFERENCE_MS / calibration_ms if calibration_ms > 0 else 1.0
+    """Guest speed over the reference guest's; 1 where the measure is none."""
+    is_measure = math.isfinite(calibration_ms) and calibration_ms > 0
+    return REFERENCE_MS / calibration_ms if is_measure else 1.0

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.model.arch import ArchSpec
@@ -11,8 +12,9 @@ from harness.model.errors import HarnessError, KernelError, RigError
 from harness.model.events import CellEnded, CellPlanned, Event, PhaseEnded, PhaseStarted
 from harness.model.kernel import KernelArtifact, SelftestsArtifact
 from harness.model.plan import Batch, Plan
-from harness.model.record import Ending, Incident, RunRecord, World
-from harness.run.budget import speed_of
+from harness.model.record import Ending, Incident, RunRecord, Splat, World
+from harness.run.boot_error import STOPPED, RunStopped
+from harness.run.budget import Limits, speed_of
 from harness.run.engine import Engine
 from harness.run.recorder import EventSink, Recorder
 from harness.run.session import Session
@@ -22,7 +24,9 @@ from harness.vm.accel import Accelerator
 from harness.vm.machine import MachineSpec, kernel_cmdline
 from harness.vm.qemu import QemuBinary
 
-BOOT_TIMEOUT_S = 120.0
+BOOT_TIMEOUT_S = Limits().boot_s
+_CALIBRATION_S = 60.0
+_TRACEBACK_LINES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,30 @@ class CellRequest:
     hooks: SuiteHooks
     budget_factor: float = 1.0
     role: str = "candidate"
+    limits: Limits = field(default_factory=Limits)
+    retries: int = 5
+    """How many cases that cost a guest are tried once more, alone."""
+
+
+class _SplatReader:
+    """Reads the kernel log of one guest along, and notes how far its output had come."""
+
+    def __init__(self, guest: str, recorder: Recorder) -> None:
+        self.output_b: Callable[[], int] = lambda: 0
+        self._guest = guest
+        self._scanner = SplatScanner(log=f"{guest}/console.log")
+        self._recorder = recorder
+
+    def take_line(self, text: str, begin_b: int, end_b: int) -> None:
+        during = str(self.output_b())  # the scanner keeps it from a complaint's first line on
+        self._tell(self._scanner.feed(text, begin_b, end_b, during=during))
+
+    def end(self) -> None:
+        self._tell(self._scanner.finish())
+
+    def _tell(self, splats: Sequence[Splat]) -> None:
+        for splat in splats:
+            self._recorder.splat(splat, self._guest, int(splat.during))
 
 
 class CellRun:
@@ -106,83 +134,128 @@ class CellRun:
                 not_built=len(plan.not_built),
             )
         )
-        engine = Engine(
-            plan,
-            request.hooks,
-            self._boot,
-            self._recorder,
-            budget_factor=request.budget_factor,
-            clock=self._clock,
-        )
         try:
-            engine.run()
+            self._engine().run()
+        except RunStopped as error:
+            self.error = error
+            self._recorder.incident(
+                Incident(ending=Ending.KILLED, during=self._recorder.current, what=str(error))
+            )
         except HarnessError as error:
             self.error = error
+        except Exception as error:  # a fault of ours: what was reported must not be lost for it
+            self.error = self._own_fault(error)
         duration_s = self._clock() - begin
         self._on_event(CellEnded(arch=plan.arch, suite=plan.suite, duration_s=duration_s))
         return self._record(duration_s)
 
     def stop(self) -> None:
         """End the run at once, from any thread; what was reported stays."""
-        self._stopped = True
         with self._guest_lock:
-            if self._guest is not None:
-                self._guest.vm.kill()
+            self._stopped = True
+            guest = self._guest
+        if guest is not None:
+            guest.interrupt()
+
+    def _engine(self) -> Engine:
+        request = self._request
+        return Engine(
+            request.plan,
+            request.hooks,
+            self._boot,
+            self._recorder,
+            budget_factor=request.budget_factor,
+            limits=request.limits,
+            retries=request.retries,
+            clock=self._clock,
+        )
+
+    def _own_fault(self, error: Exception) -> RigError:
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        self._recorder.failure(lines)
+        return RigError(
+            f"the harness failed: {type(error).__name__}: {error}",
+            hint=f"this is a fault of the harness: report it, with {self._request.folder}",
+            evidence=tuple(lines[-_TRACEBACK_LINES:]),
+        )
 
     # -- booting ---------------------------------------------------------------------------------
 
     def _boot(self, batch: Batch) -> Session:
         """A started guest. The first boot that fails is final; a later one is tried once more."""
+        is_first = self._boots == 0
         try:
             return self._boot_once(batch)
+        except RunStopped:
+            raise
         except HarnessError as error:
-            if self._stopped or self._boots < 2:
-                self._note_boot_failure(error)
+            self._note_boot_failure(error, is_final=is_first)
+            if is_first:
                 raise
         try:
             return self._boot_once(batch)
+        except RunStopped:
+            raise
         except HarnessError as error:
-            self._note_boot_failure(error)
+            self._note_boot_failure(error, is_final=True)
             raise
 
     def _boot_once(self, batch: Batch) -> Session:
-        if self._stopped:
-            raise RigError("the run was stopped")
-        self._boots += 1
-        folder = self._request.folder / f"vm{self._boots}"
-        arch = self._request.plan.arch
+        arch, begin = self._request.plan.arch, self._clock()
         self._recorder.phase("boot")
+        self._boots += 1
         self._on_event(PhaseStarted(arch=arch, phase="boot", detail=f"guest {self._boots}"))
-        begin = self._clock()
-        scanner = SplatScanner(log=f"{folder.name}/console.log")
+        try:
+            guest = self._new_guest(batch, self._request.folder / f"vm{self._boots}")
+            try:
+                factor = self._request.budget_factor
+                guest.start(self._request.limits.boot_s * factor)
+                self._calibration_ms = guest.calibrate(_CALIBRATION_S * factor)
+            except BaseException:
+                guest.abandon()
+                raise
+        except OSError as error:
+            raise RigError(
+                f"cannot keep the logs of a guest: {error}",
+                hint=f"is the disk of {self._request.folder} full?",
+            ) from error
+        finally:
+            self._on_event(PhaseEnded(arch=arch, phase="boot", duration_s=self._clock() - begin))
+        return guest
 
-        def take_line(text: str, begin_b: int, end_b: int) -> None:
-            for splat in scanner.feed(text, begin_b, end_b, during=self._recorder.current):
-                self._recorder.splat(splat)
-
+    def _new_guest(self, batch: Batch, folder: Path) -> Session:
         setup = self._request.setup
+        console = _SplatReader(folder.name, self._recorder)
         guest = Session(
             setup.machine(batch.memory_mib),
             folder,
             setup.qemu,
-            on_console_line=take_line,
+            console=console,
+            limits=self._request.limits,
             clock=self._clock,
         )
+        console.output_b = lambda: guest.vm.output.received_b
         with self._guest_lock:
             self._guest = guest
-        try:
-            guest.start(BOOT_TIMEOUT_S)
-            self._calibration_ms = guest.calibrate()
-        except BaseException:
+            is_stopped = self._stopped
+        if is_stopped:
             guest.abandon()
-            raise
-        self._on_event(PhaseEnded(arch=arch, phase="boot", duration_s=self._clock() - begin))
+            raise RunStopped(STOPPED)
         return guest
 
-    def _note_boot_failure(self, error: HarnessError) -> None:
-        ending = Ending.NEVER_BOOTED if isinstance(error, KernelError) else Ending.NEVER_STARTED
+    def _note_boot_failure(self, error: HarnessError, *, is_final: bool) -> None:
+        """A kernel that does not boot each time is told; a rig that did the second time is not."""
+        is_kernels = isinstance(error, KernelError)
+        if not is_kernels and not is_final:
+            self._recorder.problem("boot", f"tried once more: {error}")
+            return
         self._recorder.incident(
-            Incident(ending=ending, during="boot", what=str(error), evidence=error.evidence)
+            Incident(
+                ending=Ending.NEVER_BOOTED if is_kernels else Ending.NEVER_STARTED,
+                during="boot",
+                what=str(error),
+                evidence=error.evidence,
+            )
         )
 
     # -- record ----------------------------------------------------------------------------------

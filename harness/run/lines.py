@@ -1,18 +1,15 @@
 """Bytes that come in pieces become lines."""
 
-import codecs
-
 _LIMIT = 64 * 1024
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines with the offset of each; memory stays bounded.
+    """Cuts a byte stream into lines with the offset of each, in linear time and bounded memory.
 
-    A line of more than 64 KiB is given in pieces of that size.
+    A line of more than 64 KiB is given in pieces of that size, however the stream came in chunks.
     """
 
     def __init__(self) -> None:
-        self._decode = codecs.getdecoder("utf-8")
         self._rest = b""
         self._offset_b = 0
 
@@ -22,7 +19,7 @@ class LineSplitter:
         lines: list[tuple[str, int, int]] = []
         start = 0
         while True:
-            end = buffer.find(b"\n", start)
+            end = buffer.find(b"\n", start, start + _LIMIT)
             if end < 0:
                 if len(buffer) - start < _LIMIT:
                     break
@@ -36,11 +33,11 @@ class LineSplitter:
     def finish(self) -> list[tuple[str, int, int]]:
         """Return the last line when it had no newline."""
         rest, self._rest = self._rest, b""
-        line = [self._line(rest, 0)] if rest else []
+        lines = [self._line(rest, 0)] if rest else []
         self._offset_b += len(rest)
-        return line
+        return lines
 
     def _line(self, raw: bytes, start: int) -> tuple[str, int, int]:
-        text, _ = self._decode(raw, "backslashreplace")
         begin_b = self._offset_b + start
-        return text.rstrip("\r\n"), begin_b, begin_b + len(raw)
+        text = raw.decode(errors="backslashreplace").rstrip("\r\n")
+        return text, begin_b, begin_b + len(raw)

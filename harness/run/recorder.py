@@ -1,8 +1,10 @@
 """Keeps what a run says, as it says it: one outcome a planned case, written down at once."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from harness.model.case import Attempt, CaseId, CaseRecord, LogSpan, Outcome
@@ -10,17 +12,37 @@ from harness.model.events import CaseFinished, CaseStarted, Event, GuestDied
 from harness.model.plan import Plan, PlannedCase
 from harness.model.record import Incident, Splat
 from harness.model.text import inert_line
+from harness.run.complaints import Complaints
 from harness.suites.base import CaseReport
 from harness.triage.signature import first_telling_line, signature
 
 _DETAIL_LIMIT = 300
+_PROBLEM_LIMIT = 1000  # a guest can cause them for ever
 _NEVER_REACHED = "the run ended before its turn"
+_NEVER_ENDED = "the run ended in its middle"
 
 
 class EventSink(Protocol):
     """Where facts go as they come; each call is on disk when it returns."""
 
     def append(self, kind: str, **facts: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the cases of one process have in common."""
+
+    guest: str
+    """The folder of the guest's logs, below the cell's folder."""
+    fresh_vm: bool = False
+    """One case, alone in a guest booted for it."""
+    is_retry: bool = False
+    """Its cases have an attempt each; what is reported now is one more."""
+
+    @property
+    def log(self) -> str:
+        """The output log that offsets are of, below the cell's folder."""
+        return f"{self.guest}/output.log"
 
 
 class Recorder:
@@ -40,51 +62,47 @@ class Recorder:
         self._clock = clock
         self._started = clock()
         self._lock = threading.Lock()
-        self._attempts: dict[CaseId, Attempt] = {}
+        self._attempts: dict[CaseId, list[Attempt]] = {}
+        self._retried: set[CaseId] = set()
         self._planned = {item.case for batch in plan.batches for item in batch.cases}
-        self._programs = {CaseId(case.suite, case.path[:1]) for case in self._planned}
-        self._current = "boot"
-        self._splats: list[Splat] = []
-        self._splats_of: dict[str, list[str]] = {}
+        self.current = "boot"
+        """The case in flight as text, or the phase."""
+        self._complaints = Complaints()
         self.incidents: list[Incident] = []
         self.problems: list[str] = []
+        self.latest = ""
+        """The case that has its outcome last, as text."""
 
     # -- what happens ----------------------------------------------------------------------------
 
-    @property
-    def current(self) -> str:
-        """The case in flight as text, or the phase."""
-        return self._current
-
-    def in_flight(self, case: PlannedCase, budget_s: float) -> None:
-        self._current = str(case.case)
-        self._note("case_started", case=self._current)
+    def in_flight(
+        self, case: PlannedCase, budget_s: float, setting: Setting, output_b: int
+    ) -> None:
+        """The case is in flight from this place of the output log on."""
+        self.current = str(case.case)
+        self._complaints.enter(setting.guest, output_b, self.current, int(setting.is_retry))
+        self._note("case_started", case=self.current, log=setting.log)
         self._on_event(CaseStarted(arch=self._plan.arch, case=case.case, budget_s=budget_s))
 
-    def phase(self, name: str) -> None:
-        """Nothing is in flight: what the kernel says now belongs to this phase."""
-        self._current = name
+    def phase(self, name: str, guest: str = "", output_b: int = 0) -> None:
+        """No case is in flight from this place of the guest's output log on."""
+        self.current = name
+        if guest:
+            self._complaints.enter(guest, output_b, name)
 
     def report(
-        self,
-        case: CaseId,
-        report: CaseReport,
-        duration_s: float | None,
-        *,
-        planned: bool,
-        log: str,
+        self, case: CaseId, report: CaseReport, duration_s: float | None, setting: Setting
     ) -> bool:
         """Keep what a program said of a case.
 
         Returns False, and keeps nothing but the complaint, for a case that has its outcome already
-        and for one that nobody planned and that is no subtest of a planned one. `log` names the
-        output log that the report's offsets are of.
+        and for one that the record could not tell from others.
         """
-        if case in self._attempts:
+        if self._has_outcome(case, setting):
             self.problem(case.path[0], f"reported twice: {case}")
             return False
-        if not planned and not self._belongs(case):
-            self.problem(case.path[0], f"reported and never planned: {case}")
+        if not _is_readable_back(case):
+            self.problem(case.path[0], f"reported by a name that is none: {case}")
             return False
         detail, signed = "", ""
         if report.outcome is not Outcome.PASS:
@@ -98,35 +116,55 @@ class Recorder:
             detail=detail,
             signature=signed,
             duration_s=duration_s,
-            log=_span(report, log),
-            splats=tuple(self._splats_of.get(str(case), ())),
+            log=_span(report, setting.log),
+            fresh_vm=setting.fresh_vm,
         )
-        self._keep(case, attempt)
+        self._keep(case, attempt, setting)
         return True
 
-    def settle(self, case: CaseId, outcome: Outcome, what: str, duration_s: float | None) -> None:
-        """Give a case the outcome that its program could not report."""
-        detail = inert_line(what, _DETAIL_LIMIT)
-        splats = tuple(self._splats_of.get(str(case), ()))
-        self._keep(
-            case,
-            Attempt(
-                outcome=outcome,
-                detail=detail,
-                signature=splats[0] if splats else signature((detail,)),
-                duration_s=duration_s,
-                splats=splats,
-            ),
-        )
+    def settle(
+        self,
+        case: CaseId,
+        outcome: Outcome,
+        what: str,
+        duration_s: float | None,
+        setting: Setting,
+    ) -> None:
+        """Give a case the outcome that its program could not report.
 
-    def splat(self, splat: Splat) -> None:
-        """A complaint of the kernel, from the console's thread."""
-        with self._lock:
-            self._splats.append(splat)
-            self._splats_of.setdefault(splat.during, []).append(splat.signature)
-        self._note("splat", title=splat.title, during=splat.during, signature=splat.signature)
+        What the kernel complained of last in its time says more about it than `what`.
+        """
+        splats = self._complaints.during(str(case), int(setting.is_retry))
+        if splats and splats[-1].kind != "panic":
+            what = f"{splats[-1].title} ({what})"
+        detail = inert_line(what, _DETAIL_LIMIT)
+        attempt = Attempt(
+            outcome=outcome,
+            detail=detail,
+            signature=splats[-1].signature if splats else signature((detail,)),
+            duration_s=duration_s,
+            fresh_vm=setting.fresh_vm,
+        )
+        self._keep(case, attempt, setting)
+
+    def splat(self, splat: Splat, guest: str, output_b: int) -> None:
+        """A complaint of the kernel, from the console's thread.
+
+        `output_b` is how much of the guest's output had come with its first line.
+        """
+        self._complaints.add(splat, guest, output_b)
+        place = {"guest": guest, "output_b": output_b}
+        self._note("splat", title=splat.title, signature=splat.signature, **place)
+
+    def died_of_last_splat(self, guest: str, output_b: int) -> None:
+        """The guest's last complaint is what it died of, in the case in flight at this place."""
+        self._complaints.blame_last(guest, output_b)
 
     def incident(self, incident: Incident) -> None:
+        evidence = tuple(inert_line(line, _DETAIL_LIMIT) for line in incident.evidence)
+        incident = dataclasses.replace(
+            incident, what=inert_line(incident.what, _DETAIL_LIMIT), evidence=evidence
+        )
         self.incidents.append(incident)
         self._note(
             "incident", ending=str(incident.ending), during=incident.during, what=incident.what
@@ -135,16 +173,23 @@ class Recorder:
 
     def problem(self, where: str, what: str) -> None:
         """Something in the stream that is not as it should be; never a result."""
+        if len(self.problems) > _PROBLEM_LIMIT:
+            return
         text = inert_line(f"{where}: {what}", _DETAIL_LIMIT)
+        if len(self.problems) == _PROBLEM_LIMIT:
+            text = "more problems than are worth telling"
         self.problems.append(text)
         self._note("problem", what=text)
+
+    def failure(self, lines: Sequence[str]) -> None:
+        """The harness itself failed; for who mends it."""
+        self._note("harness_failure", lines=list(lines))
 
     # -- what came of it -------------------------------------------------------------------------
 
     @property
     def splats(self) -> tuple[Splat, ...]:
-        with self._lock:
-            return tuple(self._splats)
+        return self._complaints.all()
 
     @property
     def is_complete(self) -> bool:
@@ -152,29 +197,49 @@ class Recorder:
         return self._planned <= self._attempts.keys()
 
     def cases(self) -> tuple[CaseRecord, ...]:
-        """Each promised case exactly once, sorted, with its outcome; subtests where they showed."""
-        lost = Attempt(outcome=Outcome.LOST, detail=_NEVER_REACHED)
-        attempts = dict.fromkeys(self._planned, lost) | self._attempts
-        for denial in self._plan.denied:
-            attempts[denial.case] = Attempt(outcome=Outcome.DENIED, detail=denial.reason)
+        """Each promised case exactly once, sorted, with its outcome; subtests where they showed.
+
+        What ran counts more than what was decided or built.
+        """
+        attempts: dict[CaseId, list[Attempt]] = {
+            case: [
+                Attempt(
+                    outcome=Outcome.LOST,
+                    detail=_NEVER_ENDED if str(case) == self.current else _NEVER_REACHED,
+                )
+            ]
+            for case in self._planned
+        }
         for case, error in self._plan.not_built:
-            attempts[case] = Attempt(
-                outcome=Outcome.NOT_BUILT,
-                detail=inert_line(error, _DETAIL_LIMIT),
-                signature=signature((error,)),
-            )
+            detail = inert_line(error, _DETAIL_LIMIT)
+            signed = signature((error,))
+            attempts[case] = [Attempt(outcome=Outcome.NOT_BUILT, detail=detail, signature=signed)]
+        for denial in self._plan.denied:
+            attempts[denial.case] = [Attempt(outcome=Outcome.DENIED, detail=denial.reason)]
+        attempts |= self._attempts
+        splats = self._complaints.signatures()
         return tuple(
-            CaseRecord(case=case, attempts=(attempt,)) for case, attempt in sorted(attempts.items())
+            CaseRecord(
+                case=case,
+                attempts=tuple(
+                    dataclasses.replace(attempt, splats=splats.get((str(case), number), ()))
+                    for number, attempt in enumerate(found)
+                ),
+            )
+            for case, found in sorted(attempts.items())
         )
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _belongs(self, case: CaseId) -> bool:
-        # test_verifier prints an unprivileged half for some cases, test_progs subtests for others.
-        return case.is_subtest or CaseId(case.suite, case.path[:1]) in self._programs
+    def _has_outcome(self, case: CaseId, setting: Setting) -> bool:
+        return case in (self._retried if setting.is_retry else self._attempts)
 
-    def _keep(self, case: CaseId, attempt: Attempt) -> None:
-        self._attempts[case] = attempt
+    def _keep(self, case: CaseId, attempt: Attempt, setting: Setting) -> None:
+        self._attempts.setdefault(case, []).append(attempt)
+        number = len(self._attempts[case])
+        if setting.is_retry:
+            self._retried.add(case)
+        self.latest = str(case)
         self._note(
             "case",
             case=str(case),
@@ -182,7 +247,10 @@ class Recorder:
             raw=attempt.raw,
             detail=attempt.detail,
             duration_s=attempt.duration_s,
+            attempt=number,
         )
+        if number > 1:
+            return  # what it was first stays what it was: a retry confirms, it never clears
         self._on_event(
             CaseFinished(
                 arch=self._plan.arch,
@@ -198,6 +266,13 @@ class Recorder:
             self._log.append(kind, t_s=round(self._clock() - self._started, 3), **facts)
 
 
+def _is_readable_back(case: CaseId) -> bool:
+    try:
+        return CaseId.parse(str(case)) == case
+    except ValueError:
+        return False
+
+
 def _span(report: CaseReport, log: str) -> LogSpan | None:
     # A pass points to nothing: its log says nothing, and thousands of spans would hide the diff.
     if report.outcome is Outcome.PASS or report.end_b <= report.begin_b:
@@ -206,8 +281,8 @@ def _span(report: CaseReport, log: str) -> LogSpan | None:
 
 
 def outcome_counts(cases: Sequence[CaseRecord]) -> dict[Outcome, int]:
-    """How many cases ended how, by their last attempt."""
+    """How many cases ended how, by their first attempt: a retry clears nothing."""
     counts = dict.fromkeys(Outcome, 0)
     for record in cases:
-        counts[record.attempts[-1].outcome] += 1
+        counts[record.attempts[0].outcome] += 1
     return counts
