@@ -131,9 +131,10 @@ def run_lines(
         child = spawn(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert child.stdout is not None  # PIPE was asked for
         try:
-            for raw in child.stdout:
-                sink.write(raw)
-                on_line(raw.decode(errors="backslashreplace").rstrip("\n"))
+            with child.stdout:
+                for raw in child.stdout:
+                    sink.write(raw)
+                    on_line(raw.decode(errors="backslashreplace").rstrip("\n"))
             return child.wait()
         except BaseException:
             kill_group(child)
