@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from harness.model.errors import RigError
@@ -68,6 +68,8 @@ class Cache:
             os.utime(final)  # so that a clean-up by age keeps what is in use
             return final
         partial = final.with_name(final.name + ".partial")
+        with _disk_errors(self.root, (*_REFUSALS, *_NO_PLACE)):
+            final.parent.mkdir(parents=True, exist_ok=True)
         with _disk_errors(self.root), file_lock(final.with_name(final.name + ".lock")):
             if final.is_dir():
                 return final
@@ -82,12 +84,20 @@ class Cache:
         return final
 
 
+_REFUSALS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+)  # fmt: skip
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
 @contextlib.contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _disk_errors(root: Path, errors: Container[int | None] = _REFUSALS) -> Iterator[None]:
+    """What the disk refuses the cache is told as such; other files' errors stay what they are."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        is_ours = not isinstance(error.filename, str) or Path(error.filename).is_relative_to(root)
+        if error.errno not in errors or not is_ours:
             raise
         raise RigError(
             f"cannot write to the cache {root}: {error.strerror}",

@@ -58,6 +58,9 @@ class Recognised:
     """The release that the header names; "" where the header has none (all but bzImage)."""
 
 
+_WANTED = "wanted: bzImage or vmlinuz (x86_64), Image, Image.gz or vmlinuz.efi (aarch64)"
+
+
 def recognise(data: bytes, name: str) -> Recognised:
     """Tell what kernel image this is; `name` stands for the file in messages.
 
@@ -65,7 +68,7 @@ def recognise(data: bytes, name: str) -> Recognised:
     cut short.
     """
     if not data:
-        raise UserError(f"{name}: the file is empty")
+        raise UserError(f"{name}: the file is empty", hint=_WANTED)
     if data[_HDRS_AT : _HDRS_AT + 4] == b"HdrS":
         return _bzimage(data, name)
     if data[_ARM64_MAGIC_AT : _ARM64_MAGIC_AT + 4] == b"ARM\x64":
@@ -77,7 +80,7 @@ def recognise(data: bytes, name: str) -> Recognised:
         return _vmlinux(data, name)
     raise UserError(
         f"{name}: not a kernel image; it looks like {looks_like(data)}",
-        hint="wanted: bzImage or vmlinuz (x86_64), Image, Image.gz or vmlinuz.efi (aarch64)",
+        hint=_WANTED,
     )
 
 

@@ -178,7 +178,10 @@ class ConfinedFolder:
             raise self._refusal(name, f"not possible here ({error.strerror})") from error
 
     def _refusal(self, name: str, why: str) -> UserError:
-        return UserError(f"{self._source}: refused: its member {name[:200]!r} is {why}")
+        return UserError(
+            f"{self._source}: refused: its member {name[:200]!r} is {why}",
+            hint="leave it alone: it is damaged, or made to write where it should not",
+        )
 
 
 def _exists(place: Path) -> bool:

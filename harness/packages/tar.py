@@ -184,7 +184,10 @@ class TarReader:
         return UserError(f"{self._name}: damaged archive ({what})")
 
     def _refuse(self, member: str, why: str) -> UserError:
-        return UserError(f"{self._name}: refused: its member {member[:200]!r} is {why}")
+        return UserError(
+            f"{self._name}: refused: its member {member[:200]!r} is {why}",
+            hint="leave it alone: it is damaged, or made to write where it should not",
+        )
 
 
 _NAME_CODEC = ("utf-8", "surrogateescape")  # so that any name comes out as the bytes that came in

@@ -64,7 +64,9 @@ def read_record(path: Path) -> RunRecord:
     except FileNotFoundError as error:
         raise UserError(f"no such record: {path}", hint="`harness run` writes records") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        raise UserError(
+            f"{path}: cannot be read ({error})", hint="restore it from git, or run again"
+        ) from error
     return parse_record(text, str(path))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.model.arch import Arch
-from harness.model.errors import RigError, UserError
+from harness.model.errors import HarnessError, RigError, UserError
 from harness.store.records import RECORD_NAME, disk_error
 
 EVENTS_NAME = "events.jsonl"
@@ -51,12 +51,22 @@ def create_run(runs: Path, run_id: str) -> Path:
         try:
             runs.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
-        except FileExistsError:
+        except FileExistsError as error:
+            if not runs.is_dir():
+                raise _no_folder(runs, error) from error
             continue
         except OSError as error:
-            raise disk_error(folder, error) from error
+            raise _no_folder(runs, disk_error(folder, error)) from error
         return folder
     raise RigError(f"{runs}: {_TRIES} runs are called {run_id}")
+
+
+def _no_folder(runs: Path, error: Exception) -> HarnessError:
+    if isinstance(error, HarnessError):
+        return error
+    return UserError(
+        f"{runs}: runs cannot be kept there ({error})", hint="name a folder with --results"
+    )
 
 
 def create_cell(run: Path, arch: Arch, suite: str) -> Path:

@@ -12,7 +12,7 @@ from harness.model.record import RunRecord
 from harness.model.text import inert, inert_line
 from harness.report.words import rerun_command, side_words
 from harness.triage.cause import Cause
-from harness.verbs.judge import Judged, find_run, judge_run
+from harness.verbs.judge import Judged, find_run, judge_run, load_rulebook
 from harness.vm.timeline import offset_at, read_timeline, time_of
 
 _LOG_LINES = 24
@@ -23,7 +23,7 @@ _MOST_NAMED = 12
 def verb_explain(args: argparse.Namespace) -> int:
     """Say what became of one case on each architecture, why, and how to see it again."""
     folder = find_run(args.run, args.results)
-    judged = judge_run(folder, args.results / "baselines", "release", None)
+    judged = judge_run(folder, args.results / "baselines", load_rulebook("release", None))
     case = find_case(args.case, judged.records)
     for record, changes in zip(judged.records, judged.comparisons, strict=True):
         if args.arch and record.world.arch not in args.arch:

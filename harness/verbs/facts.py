@@ -16,7 +16,7 @@ from harness.run.lines import LineSplitter
 from harness.suites.base import CaseReport
 from harness.suites.bpf.plan import plan_bpf
 from harness.suites.bpf.readers import reader_for
-from harness.verbs.options import existing, kernels_of, run_options
+from harness.verbs.options import existing_file, kernels_of, run_options
 from harness.verbs.screen import live_view
 
 _DETAIL = 100
@@ -103,7 +103,7 @@ def _print_plan(plan: Plan) -> None:
 
 def verb_parse(args: argparse.Namespace) -> int:
     """Read a saved log of a test program: one line a case, as the run would have had them."""
-    log = existing(args.log)
+    log = existing_file(args.log)
     reports, problems = parse_log(log, args.program_name)
     if not reports:
         raise UserError(

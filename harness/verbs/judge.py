@@ -25,12 +25,18 @@ from harness.store.records import RECORD_NAME, read_record
 from harness.store.runs import list_runs, record_paths
 from harness.triage.cause import CauseTable, load_causes
 from harness.triage.compare import compare_records
-from harness.triage.exceptions import KnownIssue, expectation, load_known_issues, load_waivers
+from harness.triage.exceptions import (
+    KnownIssue,
+    Waiver,
+    expectation,
+    load_known_issues,
+    load_waivers,
+)
 from harness.triage.gate import gate
 from harness.triage.gate_errors import with_errors
 from harness.triage.pairing import Rules
-from harness.triage.policy import load_policy
-from harness.triage.renames import load_renames
+from harness.triage.policy import Policy, load_policy
+from harness.triage.renames import Renames, load_renames
 from harness.verbs.options import day_of
 from harness.verbs.screen import report_console
 
@@ -69,41 +75,62 @@ class Judged:
         )
 
 
-def judge_run(folder: Path, baselines: Path, policy: str, today: str | None) -> Judged:
-    """Compare a run's records with the baselines and weigh the changes. Reads files only."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rulebook:
+    """All that people have decided about judging, and the day that it is judged as of."""
+
+    policy: Policy
+    waivers: Sequence[Waiver]
+    known: Sequence[KnownIssue]
+    causes: CauseTable
+    renames: Renames
+    day: datetime.date
+
+
+def load_rulebook(policy: str, today: str | None) -> Rulebook:
+    """Read the configuration that judging rests on; `today` None is today.
+
+    Raises UserError for a policy or a day that is none, and for a file that does not fit: before a
+    run is better than after it.
+    """
     configs = data_root() / "configs"
-    rules_of = load_policy(configs / "gate", policy)
-    waivers, known = load_waivers(configs / "waivers"), load_known_issues(configs / "known")
-    causes, day = load_causes(configs / "causes"), day_of(today)
-    records, comparisons = compared(folder, baselines, causes, known, day)
+    return Rulebook(
+        policy=load_policy(configs / "gate", policy),
+        waivers=load_waivers(configs / "waivers"),
+        known=load_known_issues(configs / "known"),
+        causes=load_causes(configs / "causes"),
+        renames=load_renames(configs / "renames"),
+        day=day_of(today),
+    )
+
+
+def judge_run(folder: Path, baselines: Path, book: Rulebook) -> Judged:
+    """Compare a run's records with the baselines and weigh the changes. Reads files only."""
+    records, comparisons = compared(folder, baselines, book)
     errors = read_cell_errors(folder) if folder.is_dir() else ()
+    weighed = gate(comparisons, book.policy, book.waivers, book.known, book.day)
     return Judged(
         folder=folder,
         records=records,
         comparisons=comparisons,
-        gate=with_errors(gate(comparisons, rules_of, waivers, known, day), errors),
-        causes=causes,
+        gate=with_errors(weighed, errors),
+        causes=book.causes,
         errors=errors,
     )
 
 
 def compared(
-    folder: Path,
-    baselines: Path,
-    causes: CauseTable,
-    known: Sequence[KnownIssue],
-    day: datetime.date,
+    folder: Path, baselines: Path, book: Rulebook
 ) -> tuple[tuple[RunRecord, ...], tuple[Comparison, ...]]:
     """The records of a run, and each beside its two baselines."""
-    renames = load_renames(data_root() / "configs" / "renames")
     records: list[RunRecord] = []
     comparisons: list[Comparison] = []
     for path in _records_at(folder):
         record = read_record(path)
         rules = Rules(
-            causes=causes,
-            renames=renames,
-            expects_failure=expectation(known, day),
+            causes=book.causes,
+            renames=book.renames,
+            expects_failure=expectation(book.known, book.day),
             log_of=_LogReader(path.parent),
         )
         world = record.world
@@ -189,6 +216,10 @@ def verb_compare(args: argparse.Namespace) -> int:
 
 def verb_report(args: argparse.Namespace) -> int:
     """The report of a stored run in one of the formats."""
+    if args.output is not None and not args.output.parent.is_dir():
+        raise UserError(
+            f"{args.output}: there is no folder {args.output.parent}", hint="make it first"
+        )
     judged = _judged(args)
     if args.format == "terminal" and args.output is None:
         print_judged(judged)
@@ -226,8 +257,9 @@ def report_in(name: str, judged: Judged) -> str:
 
 
 def _judged(args: argparse.Namespace) -> Judged:
+    book = load_rulebook(args.policy, args.today)
     folder = find_run(args.run, args.results)
-    judged = judge_run(folder, args.results / "baselines", args.policy, args.today)
+    judged = judge_run(folder, args.results / "baselines", book)
     if not judged.records and not judged.errors:
         raise UserError(f"{folder}: no record in it", hint="the run did not get that far")
     return judged

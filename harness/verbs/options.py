@@ -23,12 +23,18 @@ def kernels_of(
         known = equals and prefix in list(Arch)
         arch = Arch(prefix) if known else _only(arches) or detect(text)
         if arch in named:
-            raise UserError(f"two kernels for {arch}: {named[arch]} and {rest if known else text}")
+            raise UserError(
+                f"two kernels for {arch}: {named[arch]} and {rest if known else text}",
+                hint="name one for each architecture: --kernel ARCH=KERNEL",
+            )
         named[arch] = rest if known else text
     chosen = tuple(dict.fromkeys(arches)) if arches else tuple(named) or tuple(Arch)
     stray = [arch for arch in named if arch not in chosen]
     if stray:
-        raise UserError(f"a kernel for {stray[0]} is named, and --arch leaves {stray[0]} out")
+        raise UserError(
+            f"a kernel for {stray[0]} is named, and --arch leaves {stray[0]} out",
+            hint=f"add --arch {stray[0]}, or leave that kernel out",
+        )
     return chosen, named
 
 
@@ -39,9 +45,6 @@ def _only(arches: list[Arch] | None) -> Arch | None:
 def run_options(args: argparse.Namespace, detect: Callable[[str], Arch]) -> RunOptions:
     """Read the arguments of `run`, `plan` and `baseline record`."""
     arches, kernels = kernels_of(args.kernel, args.arch, detect)
-    factor = getattr(args, "budget_factor", 1.0)
-    if factor <= 0:
-        raise UserError(f"--budget-factor must be above 0, not {factor}")
     return RunOptions(
         arches=arches,
         kernels=kernels,
@@ -50,7 +53,7 @@ def run_options(args: argparse.Namespace, detect: Callable[[str], Arch]) -> RunO
         programs=tuple(args.program),
         only=tuple(args.only),
         repeat=getattr(args, "repeat", 1),
-        budget_factor=factor,
+        budget_factor=getattr(args, "budget_factor", 1.0),
         serial=getattr(args, "serial", False),
         role=getattr(args, "role", None) or "candidate",
     )
@@ -66,7 +69,8 @@ def day_of(text: str | None) -> datetime.date:
         raise UserError(f"not a day: {text!r}", hint="write it as 2027-03-31") from error
 
 
-def existing(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+def existing_file(path: Path) -> Path:
+    if not path.is_file():
+        what = "a folder, where a file was expected" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}", hint="name a file with a program's output")
     return path

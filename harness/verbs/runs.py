@@ -12,7 +12,7 @@ from harness.model.errors import ExitStatus, HarnessError
 from harness.pipeline import MatrixRun, Prepared, RunOptions, RunResult, Workshop
 from harness.run.cell import BOOT_TIMEOUT_S, GuestSetup
 from harness.run.session import Session
-from harness.verbs.judge import judge_run, print_judged
+from harness.verbs.judge import judge_run, load_rulebook, print_judged
 from harness.verbs.options import kernels_of, run_options
 from harness.verbs.screen import live_view
 from harness.verbs.terminal import relay_console
@@ -21,10 +21,11 @@ from harness.vm.machine import Sockets, machine_argv
 
 def verb_run(args: argparse.Namespace) -> int:
     """Kernels and architectures to records; with --gate on to the verdict."""
+    book = load_rulebook(args.policy, args.today)  # what is wrong in it is better told now
     result = record_run(args)
     if result is None:
         return int(ExitStatus.ACCEPT)
-    judged = judge_run(result.folder, args.results / "baselines", args.policy, args.today)
+    judged = judge_run(result.folder, args.results / "baselines", book)
     print_judged(judged, kernel_args=kernel_args(args), with_verdict=args.gate)
     if result.interrupted:
         return int(ExitStatus.INTERRUPTED)

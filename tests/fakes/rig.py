@@ -52,6 +52,8 @@ class FakeWorkshop(harness.pipeline.Workshop):
 
     def selftests(self, kernel: KernelArtifact, named_tree: Path | None) -> SelftestsArtifact:
         script = json.loads(Path(os.environ[SCRIPT]).read_text())
+        if named_tree is not None:
+            self.source(kernel, named_tree)
         root = Path(script["state"]).parent / "selftests"
         return SelftestsArtifact(
             arch=kernel.arch,
@@ -60,15 +62,16 @@ class FakeWorkshop(harness.pipeline.Workshop):
                 RunnerListing(program=PROGRAM, tests=tuple(t["name"] for t in script["tests"])),
             ),
             not_built=tuple(
-                NotBuilt(program=PROGRAM, tests=(name,), object_name=f"{name}.o", stage="bpf",
-                         error=error)
+                NotBuilt(
+                    case_path=(PROGRAM, name), object_name=f"{name}.c", stage="link", error=error
+                )
                 for name, error in script["not_built"].items()
             ),
             source_sha256="0",
             source_name="fake",
             source_hashes=(),
             compiler="none",
-        )  # fmt: skip
+        )
 
     def userland(self, arch: Arch) -> Userland:
         return Userland(root=Path(os.environ[SCRIPT]).parent / "userland", sha256="0")
@@ -103,9 +106,14 @@ class Rig:
                 for line in path.read_text().splitlines()
                 if not line.startswith(("qemu_binaries", "extra_cmdline"))
             ]
-            lines += [f'qemu_binaries = ["{qemu}"]', f'extra_cmdline = ["fake_script={script_path}"]']
+            lines += [
+                f'qemu_binaries = ["{qemu}"]',
+                f'extra_cmdline = ["fake_script={script_path}"]',
+            ]
             path.write_text("\n".join(lines) + "\n")
-        lists = {name: [does] if isinstance(does, str) else list(does) for name, does in tests.items()}
+        lists = {
+            name: [does] if isinstance(does, str) else list(does) for name, does in tests.items()
+        }
         defaults: dict[str, object] = {
             "state": str(folder / "state"),
             "boots": ["boots"],
@@ -195,7 +203,9 @@ class Rig:
         return found
 
 
-def interrupt(child: "subprocess.Popen[str]", number: int = signal.SIGINT) -> tuple[float, str, str]:
+def interrupt(
+    child: "subprocess.Popen[str]", number: int = signal.SIGINT
+) -> tuple[float, str, str]:
     """Send a signal; how long the end took, and what was said."""
     begin = time.monotonic()
     child.send_signal(number)
