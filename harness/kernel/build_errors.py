@@ -50,6 +50,8 @@ _TELLING = (
     re.compile(r"\S*Kconfig\S*:\d+: .+"),
     re.compile(r".*(?:No such file or directory|[Cc]ommand not found|: not found).*"),
     re.compile(r".*No space left on device.*"),
+    # `*** Error during writing of the configuration.`
+    re.compile(r"\*\*\* .+"),
 )
 _OF_THE_RIG = re.compile(
     r"No space left on device|Cannot allocate memory|virtual memory exhausted|Killed"

@@ -13,8 +13,8 @@ from harness.model.errors import RigError
 
 _EMPTIED = (
     "ARCH", "SRCARCH", "CROSS_COMPILE", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "GNUMAKEFLAGS",
-    "O", "KBUILD_OUTPUT", "KBUILD_SRC", "KBUILD_EXTMOD", "KBUILD_VERBOSE", "KCONFIG_CONFIG",
-    "KCONFIG_ALLCONFIG", "V", "W", "C", "M", "LLVM", "LLVM_IAS", "CFLAGS", "CPPFLAGS", "LDFLAGS",
+    "O", "KBUILD_OUTPUT", "KBUILD_SRC", "KBUILD_EXTMOD", "KBUILD_VERBOSE", "KCONFIG_ALLCONFIG",
+    "V", "W", "C", "M", "LLVM", "LLVM_IAS", "CFLAGS", "CPPFLAGS", "LDFLAGS",
     "LDLIBS", "KCPPFLAGS", "KAFLAGS", "HOSTCFLAGS", "HOSTLDFLAGS", "CFLAGS_KERNEL",
     "CFLAGS_MODULE", "LD", "AS", "AR", "NM", "OBJCOPY", "OBJDUMP", "READELF",
 )  # fmt: skip
@@ -26,6 +26,7 @@ _FIXED = {
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
     "KBUILD_BUILD_VERSION": "1",
 }
+_ORDERLY = {"MAKELEVEL": "0", "KCONFIG_CONFIG": ".config"}
 _KEPT_LINES = 20_000
 # KERNELRELEASE in include/config/kernel.release
 _RELEASE = re.compile(r"[\w.+~-]{1,63}")
@@ -74,7 +75,7 @@ class Make:
         }
 
     def environment(self, **extra: str) -> dict[str, str]:
-        return dict.fromkeys(_EMPTIED, "") | {"MAKELEVEL": "0"} | extra
+        return dict.fromkeys(_EMPTIED, "") | _ORDERLY | extra
 
     def build(
         self,

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from harness.host.cache import digest_of
 from harness.kernel.btf import Btf, Kind, find_btf
 from harness.kernel.build_cases import BuildCase, Facts, cases_of
 from harness.kernel.build_errors import Failure
@@ -40,6 +43,11 @@ class Result:
     not_granted: tuple[NotGranted, ...]
     warnings: tuple[str, ...]
     seconds: float
+
+
+class _Configured(msgspec.Struct):
+    key: str
+    not_granted: tuple[NotGranted, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,24 +117,47 @@ class Build:
         )
 
     def _configure(self, make: Make) -> tuple[NotGranted, ...]:
-        """Make the .config; return the options that it does not grant."""
+        """Make the .config; return the options that it does not grant.
+
+        What Kconfig was asked before, for the same tree and tools, is not asked again.
+        """
+        stored = self.work.configured
+        text = config_text(self.wanted.wishes)
+        key = digest_of(text, self.wanted.start, self._kconfig_digest(), *self.tools.choices)
+        if (self.work.out / ".config").is_file() and stored.is_file():
+            known = msgspec.json.decode(stored.read_bytes(), type=_Configured)
+            if known.key == key:
+                return known.not_granted
+        stored.unlink(missing_ok=True)
         with phase(self.on_event, self.arch_spec.arch, "configure", self.tree.name):
             wishes = self.work.folder / "wanted.config"
-            wishes.write_text(config_text(self.wanted.wishes), encoding="utf-8")
-            goal = _STARTS[self.wanted.start]
-            result = make.build(goal, KCONFIG_ALLCONFIG=str(wishes))
+            wishes.write_text(text, encoding="utf-8")
+            result = make.build(_STARTS[self.wanted.start], KCONFIG_ALLCONFIG=str(wishes))
             if result.status != 0:
                 failure = result.failures[0]
                 raise KernelError(
                     f"{self.tree}: the tree cannot be configured: {failure.error}",
                     evidence=failure.output[-6:],
                 )
-            config = self._config()
-            denied = unmet(self.wanted.wishes, config)
-            if not denied:
-                return ()
-            variables = {"SRCARCH": self.arch_spec.kernel_arch}
-            return explain(denied, config, read_options(self._read, variables))
+            not_granted = self._denied()
+        stored.write_bytes(msgspec.json.encode(_Configured(key=key, not_granted=not_granted)))
+        return not_granted
+
+    def _kconfig_digest(self) -> str:
+        parts = (
+            name.encode(errors="surrogateescape") + mark.digest
+            for name, mark in self.index.marks.items()
+            if "Kconfig" in name or name.startswith("scripts/")
+        )
+        return digest_of(*parts)
+
+    def _denied(self) -> tuple[NotGranted, ...]:
+        config = self._config()
+        denied = unmet(self.wanted.wishes, config)
+        if not denied:
+            return ()
+        variables = {"SRCARCH": self.arch_spec.kernel_arch}
+        return explain(denied, config, read_options(self._read, variables))
 
     def _compile(self, make: Make) -> tuple[Failure, ...]:
         """Make everything; return the failures of the kernel itself.
@@ -165,8 +196,10 @@ class Build:
         self, make: Make, failures: tuple[Failure, ...], not_granted: tuple[NotGranted, ...]
     ) -> Facts:
         config = self._config()
-        has_vmlinux = not failures and (make.work / "vmlinux").is_file()
-        image = built_image(make.work, self.arch_spec) if has_vmlinux else None
+        boot = f"arch/{self.arch_spec.kernel_arch}/boot/"
+        is_of_image = all(item.target.startswith(boot) for item in failures)
+        has_vmlinux = is_of_image and (make.work / "vmlinux").is_file()
+        image = built_image(make.work, self.arch_spec) if not failures else None
         modules = built_modules(make.work) if has_vmlinux else ()
         return Facts(
             required=self.wanted.required,

@@ -4,6 +4,7 @@ One folder for each tree, architecture and recipe. make goes by times; where tim
 trusted (a killed build, a tree replaced by an older one) what is in doubt is removed here.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -19,6 +20,8 @@ _STATE = "state.msgpack"
 _UNFINISHED = "unfinished"
 _LAST_WORDS_NS = 5_000_000_000
 """What was written in the last seconds before a build was killed may be cut off."""
+_ORPHANS_LIMIT_S = 120.0
+_PAUSE_S = 0.2
 _KEPT = frozenset((".config", "source", "Makefile"))
 
 
@@ -42,6 +45,11 @@ class WorkFolder:
     def lock(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.lock")
 
+    @property
+    def configured(self) -> Path:
+        """What Kconfig was asked last, and what it did not grant."""
+        return self.folder / "configured.json"
+
     def open(self, index: TreeIndex) -> str:
         """Make the folder fit for a build of that tree; say what was done with an old one."""
         state = self._state()
@@ -55,7 +63,9 @@ class WorkFolder:
                 shutil.rmtree(self.out)
             elif (self.folder / _UNFINISHED).exists():
                 said = "goes on where a build was interrupted"
+                _wait_for_orphans(self.out)
                 _remove_last_words(self.out)
+                self.configured.unlink(missing_ok=True)
         elif self.out.exists():
             shutil.rmtree(self.out)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -83,6 +93,27 @@ class WorkFolder:
 
     def _save(self, state: _State) -> None:
         write_atomically(self.folder / _STATE, msgspec.msgpack.encode(state))
+
+
+def _wait_for_orphans(out: Path) -> None:
+    """Wait until nothing works in a folder any more.
+
+    A make whose caller was killed ends by itself: nobody reads its output. Its compilers end their
+    files first. After a while they are left to themselves.
+    """
+    limit_s = time.monotonic() + _ORPHANS_LIMIT_S
+    while _has_inhabitants(str(out)) and time.monotonic() < limit_s:
+        time.sleep(_PAUSE_S)
+
+
+def _has_inhabitants(folder: str) -> bool:
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it ended, or is another user's
+                cwd = os.readlink(f"/proc/{name}/cwd")  # noqa: PTH115
+                if cwd == folder or cwd.startswith(f"{folder}/"):
+                    return True
+    return False
 
 
 def _remove_last_words(out: Path) -> None:
