@@ -52,3 +52,5 @@ class ArchSpec:
     """File names of a bootable image under arch/*/boot, best first."""
     extra_qemu_args: tuple[str, ...] = ()
     extra_cmdline: tuple[str, ...] = ()
+    tcg_cmdline: tuple[str, ...] = ()
+    """More for the kernel's command line where the CPU is emulated."""

@@ -139,6 +139,7 @@ def kernel_cmdline(spec: ArchSpec, accel: AccelKind, extra: tuple[str, ...] = ()
             "oops=panic",
             *_patience(accel),
             *spec.extra_cmdline,
+            *(spec.tcg_cmdline if accel is AccelKind.TCG else ()),
             *extra,
         )
     )
