@@ -102,10 +102,14 @@ class Stretch:
         self.begin_b: int | None = None
         self.end_b = 0
 
-    def add(self, line: LogLine) -> None:
+    def cover(self, line: LogLine) -> None:
+        """Count a line in without keeping its text: a result, which is no log."""
         if self.begin_b is None:
             self.begin_b = line.begin_b
         self.end_b = line.end_b
+
+    def add(self, line: LogLine) -> None:
+        self.cover(line)
         self._total += 1
         text = line.text[:_LINE_CHARS]
         if len(self._head) < _HEAD_LINES:

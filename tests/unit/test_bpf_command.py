@@ -1,14 +1,19 @@
 """The programs are called with just the cases that are wanted."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.model.arch import Arch
+from harness.model.errors import RigError
+from harness.model.kernel import RunnerListing, SelftestsArtifact
 from harness.model.plan import Batch
 from harness.suites.bpf.command import batch_command, ranges
 from harness.suites.bpf.dialects import Dialect
+from harness.suites.bpf.hooks import bpf_hooks
 from tests.unit.bpf_samples import planned
 
 
@@ -52,6 +57,32 @@ def test_maps_run_as_a_whole() -> None:
         "exec stdbuf -oL -eL ./test_maps",
         batch.cases,
     )
+
+
+def artifact(root: Path) -> SelftestsArtifact:
+    return SelftestsArtifact(
+        arch=Arch.X86_64,
+        root=root,
+        runners=(RunnerListing(program="test_progs", tests=("align",)),),
+        not_built=(),
+        source_sha256="",
+        source_name="",
+        source_hashes=(),
+        compiler="",
+    )
+
+
+def test_commands_and_readers_speak_the_dialect_of_the_built_program(tmp_path: Path) -> None:
+    (tmp_path / "test_progs").write_bytes(b"\x7fELF\0#%d/%d %s:%s\n\0")
+    hooks = bpf_hooks(artifact(tmp_path))
+    batch = batch_of("test_progs", [1])
+    assert " -v " in hooks.command(batch, batch.cases)[0]
+    assert hooks.reader(batch, batch.cases).in_flight == ("t1",)
+
+
+def test_artifact_without_its_program_is_the_rigs_fault(tmp_path: Path) -> None:
+    with pytest.raises(RigError, match="test_progs"):
+        bpf_hooks(artifact(tmp_path))
 
 
 def test_nothing_to_run_is_no_command() -> None:

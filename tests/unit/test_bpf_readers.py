@@ -87,7 +87,7 @@ def test_log_of_megabytes_is_kept_as_its_first_and_last_lines() -> None:
     text = f"#1       align:OK\n{noise}#2       atomics:FAIL\n"
     lines = read_log("test_progs", NAMES, text, None).of("atomics").log_lines
     assert len(lines) == 81
-    assert (lines[0], lines[60], lines[-1]) == ("line 0", "[…]", "#2       atomics:FAIL")
+    assert (lines[0], lines[60], lines[-1]) == ("line 0", "[…]", "line 4999")
 
 
 def test_result_of_a_case_that_nobody_asked_for_is_a_problem_and_no_result() -> None:
@@ -100,6 +100,22 @@ def test_second_result_of_a_case_is_a_problem_and_no_result() -> None:
     reading = read_log("test_progs", NAMES, "#1       align:OK\n#1       align:FAIL\n", None)
     assert reading.outcomes() == {"align": "pass"}
     assert reading.reader.problems == ["#1 align reported a result twice"]
+
+
+def test_failure_that_its_test_takes_back_was_expected() -> None:
+    text = (
+        "#1/1     align/good:OK\n#1/2     align/bad:FAIL\n#1       align:OK\n"
+        "Summary: 1/0 PASSED, 0 SKIPPED, 0 FAILED\n"
+    )
+    reading = read_log("test_progs", NAMES[:1], text, 0, Dialect.D)
+    assert reading.outcomes() == {"align/good": "pass", "align/bad": "xfail", "align": "pass"}
+    assert reading.of("align", "bad").raw == "FAIL"
+    assert not reading.reader.problems
+
+
+def test_result_lines_are_no_log() -> None:
+    text = "#1/1     align/a:SKIP\n#1       align:SKIP\n"
+    assert read_log("test_progs", NAMES, text, None).of("align").log_lines == ()
 
 
 def test_name_of_a_subtest_cannot_carry_control_characters() -> None:

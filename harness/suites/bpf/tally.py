@@ -1,6 +1,7 @@
 """Counts what was read, to be held against the summary that test_progs prints."""
 
 import re
+from collections import Counter
 
 from harness.model.case import Outcome
 from harness.suites.base import UNSURE_OK, CaseReport
@@ -15,11 +16,17 @@ class Tally:
         self._tests = dict.fromkeys(Outcome, 0)
         self._subtests = dict.fromkeys(Outcome, 0)
         self._unsure = 0
+        self._passed_of: Counter[str] = Counter()
+        self._taken_back: set[str] = set()
 
     def add(self, report: CaseReport) -> None:
         level = self._tests if len(report.path) == 1 else self._subtests
         level[report.outcome] += 1
         self._unsure += report.raw == UNSURE_OK
+        if len(report.path) > 1:
+            self._passed_of[report.path[0]] += report.outcome is Outcome.PASS
+        if report.outcome is Outcome.XFAIL:
+            self._taken_back.add(report.path[0])
 
     @property
     def is_empty(self) -> bool:
@@ -37,7 +44,9 @@ class Tally:
             ("failed", "failed", failed, most_failed),
         ]
         if judge.dialect is not Dialect.C or judge.is_verbose:  # C hides subtests without -v
-            ranges.append(("subtests passed", "subtests", passed - self._unsure, passed))
+            # A test that takes failures back takes the counts of its subtests back with them.
+            slack = self._unsure + sum(self._passed_of[test] for test in self._taken_back)
+            ranges.append(("subtests passed", "subtests", passed - slack, passed))
         if judge.dialect is Dialect.A:
             most = judge.recognised + self._unsure
             ranges.append(("skipped", "skipped", judge.recognised, most))
