@@ -53,6 +53,7 @@ def test_quick_leaves_the_scale_family_out_and_says_so() -> None:
     plan = plan_bpf(artifact(), denials=())
     assert plan.profile == "quick"
     assert [str(denial.case) for denial in plan.denied] == [
+        "bpf/test_maps",
         "bpf/test_progs/verif_scale1",
         "bpf/test_progs/verif_scale_loop1",
     ]
@@ -60,6 +61,12 @@ def test_quick_leaves_the_scale_family_out_and_says_so() -> None:
     assert all("quick" in denial.source for denial in plan.denied)
     assert not any("verif_scale" in case for case in running(plan))
     assert not any(batch.own_vm for batch in plan.batches)
+
+
+def test_what_a_pattern_names_is_run_in_each_profile() -> None:
+    plan = plan_bpf(artifact(), profile="quick", patterns=("verif_scale_loop1",), denials=())
+    assert running(plan) == ["bpf/test_progs/verif_scale_loop1"]
+    assert not plan.denied
 
 
 def test_full_runs_everything_the_scale_family_in_a_guest_of_its_own() -> None:

@@ -37,7 +37,8 @@ def plan_bpf(
     `profile` "" is the default one. `programs` and `patterns` narrow it down: a pattern is a case,
     a subtest (which selects its test), a glob over whole cases, or any part of a case's text.
     Raises UserError for a profile or program that is not there, and for patterns that match
-    nothing.
+    nothing. A profile leaves out nothing that a pattern picks, nor a program that is named and
+    runs as a whole.
     """
     settings = load_bpf_settings() if settings is None else settings
     denials = load_denials() if denials is None else denials
@@ -52,9 +53,11 @@ def plan_bpf(
         for case in _promised(listing, program, settings):
             if not selection.takes(case.case):
                 continue
-            denial = _denial(case.case, profile, chosen) or first_denial(
-                denials, case.case, artifact.arch
-            )
+            # What a person names is run, whatever the profile leaves to the patient; a denial of
+            # `configs/denials` stands, because running the case hurts.
+            is_named = bool(patterns) or (bool(programs) and len(case.case.path) == 1)
+            left_out = None if is_named else _denial(case.case, profile, chosen)
+            denial = left_out or first_denial(denials, case.case, artifact.arch)
             if denial:
                 denied.append(denial)
             else:
