@@ -55,9 +55,9 @@ def build_selftests(
     """Return the BPF selftests of `source`, built against the types of `kernel`.
 
     `headers` is a folder for `make -C <it> M=…`, for the test modules; without it they are not
-    built, and that is told in `not_built`, as is each test whose object does not compile. A test
-    may be both in a runner's listing and in `not_built`: it must not be run. The whole log is
-    `build.log` beside the artifact's root. Nothing is ever written to `source`.
+    built, and that is told in `not_built`, as is each test whose object does not compile; what is
+    told there is in no runner's listing. The whole log is `build.log` beside the artifact's root.
+    Nothing is ever written to `source`.
 
     Raises UserError for a tree that is not whole, KernelError when the kernel has no BTF or nothing
     of the tree can be built against it, RigError for a tool that is missing here.

@@ -66,6 +66,8 @@ class Losses:
     """Files of progs to take out."""
     test_files: frozenset[str]
     """Files of prog_tests to take out."""
+    hidden: Mapping[str, tuple[str, ...]]
+    """Tests to hide in files of prog_tests that stay for their other tests."""
     not_built: tuple[NotBuilt, ...]
 
 
@@ -74,8 +76,8 @@ def losses(
 ) -> Losses:
     """Work out what the failures cost.
 
-    `linked` names the programs of each skeleton that is linked of several. A test that only opens
-    a missing object at run time is lost when it opens no other; else it runs, and says so itself.
+    `linked` names the programs of each skeleton that is linked of several. A test that opens
+    missing objects at run time is lost when it opens no other; else it runs, and says so itself.
     """
     gone = dict(failed.skeletons)
     for skeleton, programs in linked.items():
@@ -84,7 +86,12 @@ def losses(
                 gone.setdefault(skeleton, failed.objects[program])
     by_file = {file.name: _why(file, failed, gone, linked) for file in files}
     not_built = [entry for file in files for entry in _lost(file, by_file[file.name])]
-    opened = [entry for file in files if not by_file[file.name] for entry in _opened(file, failed)]
+    opened: list[NotBuilt] = []
+    hidden: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        if by_file[file.name] is None and (entries := _opened(file, failed)):
+            opened += entries
+            hidden[file.name] = tuple(entry.case_path[-1] for entry in entries)
     told = {entry.object_name for entry in (*not_built, *opened)}
     alone = [
         NotBuilt(case_path=("progs", f"{name}.c"), object_name=f"progs/{name}.c", stage=s, error=e)
@@ -95,8 +102,17 @@ def losses(
     return Losses(
         programs=frozenset(f"{name}.c" for name in (*failed.objects, *failed.skeletons)),
         test_files=frozenset(name for name, why in by_file.items() if why),
+        hidden=hidden,
         not_built=(*not_built, *opened, *alone),
     )
+
+
+def without_tests(text: str, tests: Iterable[str]) -> str:
+    """A file of prog_tests whose functions of these tests no longer look like tests."""
+    for test in tests:
+        pattern = rf"^void (?=(?:serial_)?test_{re.escape(test)}\((?:void)?\))"
+        text = re.sub(pattern, "__attribute__((unused)) static void ", text, flags=re.MULTILINE)
+    return text
 
 
 def shortened_lists(
@@ -176,7 +192,7 @@ def _lost(file: SourceFile, why: _Why | None) -> list[NotBuilt]:
 
 
 def _opened(file: SourceFile, failed: Failed) -> list[NotBuilt]:
-    """Tests of a file that stays, all of whose objects are missing."""
+    """Tests, in a file that compiles, of which each object that they open is missing."""
     return [
         NotBuilt(
             case_path=(RUNNER, test),
@@ -195,4 +211,10 @@ def remove_sources(folder: Path, lost: Losses) -> None:
         (folder / "progs" / name).unlink(missing_ok=True)
     for name in lost.test_files:
         (folder / "prog_tests" / name).unlink(missing_ok=True)
+    for name, tests in lost.hidden.items():
+        path = folder / "prog_tests" / name
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        shown = without_tests(text, tests)
+        if shown != text:
+            path.write_text(shown, encoding="utf-8", errors="surrogateescape")
     (folder / "prog_tests/tests.h").unlink(missing_ok=True)
