@@ -9,6 +9,7 @@ import msgspec
 
 from harness.host.config import data_root, load_toml
 from harness.kernel.kconfig import Wish, merged, parse_wishes
+from harness.kernel.vendor_config import vendor_wishes
 from harness.model.arch import Arch, ArchSpec
 from harness.model.errors import UserError
 
@@ -24,7 +25,11 @@ class Fragment(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One list of options of a recipe."""
 
     name: str
-    """configs/kconfig/<name>.config with <name>.<arch>.config; `selftests`: the tree's own."""
+    """configs/kconfig/<name>.config with <name>.<arch>.config.
+
+    `selftests` is the tree's own list for the BPF selftests, `vendor` the config of the kernel that
+    is shipped from the tree.
+    """
     where: str = ""
     """Only for a tree that has this file; "" for every tree."""
 
@@ -102,6 +107,8 @@ def release_suffix(tree: Path) -> str:
 def _fragment(name: str, tree: Path, arch_spec: ArchSpec) -> list[dict[str, Wish]]:
     if name == "selftests":
         return _selftests_lists(tree, arch_spec.arch)
+    if name == "vendor":
+        return [vendor_wishes(tree, arch_spec)]
     folder = data_root() / "configs" / "kconfig"
     general = folder / f"{name}.config"
     if not general.is_file():

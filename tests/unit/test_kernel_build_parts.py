@@ -20,6 +20,7 @@ from harness.kernel.build_work import WorkFolder
 from harness.kernel.kconfig import parse_wishes
 from harness.kernel.recipe import load_recipe, release_suffix, wanted_of
 from harness.kernel.tree_index import index_tree
+from harness.kernel.vendor_config import vendor_wishes
 from harness.model.arch import Arch
 from harness.model.case import CaseId, Outcome
 from harness.model.errors import UserError
@@ -80,6 +81,26 @@ def test_no_target_breaks_the_search_for_its_option(target: str) -> None:
     module_owner(target, _CONFIG, _MAKEFILES.get)
 
 
+def red_hat_tree(root: Path) -> Path:
+    """The configs of a tree as in 5.14.0-70.el9."""
+    files = {
+        "priority.rhel": (
+            "# a comment=x\nORDER=common ark custom-overrides\nEMPTY=i686\n"
+            "x86_64=generic:generic-x86:generic-x86-x86_64\naarch64=generic:generic-arm\n"
+        ),
+        "common/generic/CONFIG_BPF": "CONFIG_BPF=y\n",
+        "common/generic/CONFIG_OF_RHEL": "# CONFIG_OF_RHEL is not set\n",
+        "common/generic/CONFIG_BTRFS_FS": "# CONFIG_BTRFS_FS is not set\n",
+        "common/generic/x86/x86_64/CONFIG_ONLY_X86": "CONFIG_ONLY_X86=m\n",
+        "ark/generic/CONFIG_OF_RHEL": "CONFIG_OF_RHEL=y\n",
+    }
+    for name, text in files.items():
+        path = root / "redhat/configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
 def test_a_vendors_release_is_put_together_as_its_spec_file_does(tmp_path: Path) -> None:
     assert release_suffix(tmp_path) == ""
     makefile = tmp_path / "Makefile.rhelver"
@@ -92,13 +113,13 @@ def test_a_vendors_release_is_put_together_as_its_spec_file_does(tmp_path: Path)
     assert release_suffix(tmp_path) == ""
 
 
-def test_all_recipes_and_their_lists_can_be_read() -> None:
+def test_all_recipes_and_their_lists_can_be_read(tmp_path: Path) -> None:
     recipes = sorted((data_root() / "configs/kernels/recipes").glob("*.toml"))
     assert {path.stem for path in recipes} >= {"small", "distribution"}
     for path in recipes:
         recipe = load_recipe(path.stem)
         for arch in Arch:
-            wanted = wanted_of(recipe, Path("/nonexistent"), load_arch(arch))
+            wanted = wanted_of(recipe, red_hat_tree(tmp_path / path.stem), load_arch(arch))
             assert wanted.wishes
             assert set(recipe.modules.values()) <= wanted.wishes.keys()
 
@@ -127,6 +148,15 @@ def test_the_trees_own_lists_count_for_their_architecture(tmp_path: Path) -> Non
     wishes = wanted_of(load_recipe("small"), tmp_path, _X86).wishes
     assert {"CONFIG", "CONFIG_X86_64", "CONFIG_VM"} <= wishes.keys()
     assert "CONFIG_AARCH64" not in wishes
+
+
+def test_a_shipped_config_is_put_together_in_the_vendors_order(tmp_path: Path) -> None:
+    tree = red_hat_tree(tmp_path)
+    values = {name: wish.value for name, wish in vendor_wishes(tree, _X86).items()}
+    assert values == {"BPF": "y", "BTRFS_FS": "n", "ONLY_X86": "m", "OF_RHEL": "y"}
+    assert "ONLY_X86" not in vendor_wishes(tree, load_arch(Arch.AARCH64))
+    with pytest.raises(UserError, match="holds no config of a shipped kernel"):
+        vendor_wishes(tmp_path / "elsewhere", _X86)
 
 
 def test_an_unknown_recipe_names_those_that_there_are() -> None:
