@@ -18,6 +18,8 @@ _RULE_CHARS = 600
 
 # `LSKELS := fentry_test.c fexit_test.c`, `test_usdt.skel.h-deps := test_usdt.bpf.o …`
 _VARIABLE = re.compile(r"(?P<name>[\w.-]+) :?:?= (?P<value>.*)")
+# `/out/test_xdp_noinline.o: BPF_CFLAGS += -fno-inline`, behind the first colon
+_OWN_VARIABLE = re.compile(r" [\w-]+ [:+?]?= ")
 # `  CLNG-BPF [test_progs] bpf_cubic.bpf.o`
 _STEP = re.compile(r"  (?P<step>[A-Z][A-Z-]+) +(?:\[\S+\] +)?(?P<name>\S+)")
 
@@ -62,7 +64,7 @@ def parse_database(lines: Iterable[str], out: Path) -> Database:
     for line in lines:
         if line.startswith(prefix):
             target, colon, rest = line[:_RULE_CHARS].partition(":")
-            if not colon or rest[:1] not in (" ", "\n", "") or " = " in rest[:40]:
+            if not colon or rest[:1] not in (" ", "\n", "") or _OWN_VARIABLE.match(rest):
                 continue
             first = [word.removeprefix(prefix) for word in rest.split(" ")[1:-1] if word != "|"]
             if len(line) <= _RULE_CHARS:
