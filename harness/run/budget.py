@@ -18,6 +18,7 @@ class Limits:
 
     boot_s: float = 120.0
     """From QEMU's start to the agent's hello."""
+    calibration_s: float = 60.0
     answer_s: float = 20.0
     """What an agent that lives may take to answer, and a program to end after its last case."""
     last_words_s: float = 5.0

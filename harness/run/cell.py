@@ -25,7 +25,6 @@ from harness.vm.machine import MachineSpec, kernel_cmdline
 from harness.vm.qemu import QemuBinary
 
 BOOT_TIMEOUT_S = Limits().boot_s
-_CALIBRATION_S = 60.0
 _TRACEBACK_LINES = 12
 
 
@@ -208,9 +207,9 @@ class CellRun:
         try:
             guest = self._new_guest(batch, self._request.folder / f"vm{self._boots}")
             try:
-                factor = self._request.budget_factor
-                guest.start(self._request.limits.boot_s * factor)
-                self._calibration_ms = guest.calibrate(_CALIBRATION_S * factor)
+                factor, limits = self._request.budget_factor, self._request.limits
+                guest.start(limits.boot_s * factor)
+                self._calibration_ms = guest.calibrate(limits.calibration_s * factor)
             except BaseException:
                 guest.abandon()
                 raise

@@ -127,7 +127,7 @@ class Execution:
                         self._take_line(item)
                 case Damage():
                     self._recorder.problem(self._program, f"damage: {item.reason}")
-                    if item.data:  # it may have been the frame that says so
+                    if f" begin {self._run_id}".encode() in item.data:
                         self._begin()
                 case Begin():
                     if item.id == self._run_id:
@@ -247,15 +247,14 @@ class Execution:
             while True:  # until all is read; the guest is dead, there is an end of it
                 if end := self._take(self._guest.poll(_POLL_S)):
                     self._end(end.status)
-                    self._tell(death, f"after {self._program}")
+                    self._tell(death, self._place_text())
                     return
         # Who was in flight is the reader's to say before it ends: a result that it holds back
         # was said, and the guest died in the next case.
         case = self._current
         self._keep(self._reader.finish(None))
         if case is None:
-            latest = self._recorder.latest
-            self._tell(death, f"{self._program}, after {latest}" if latest else self._program)
+            self._tell(death, self._place_text())
         else:
             self._tell(death, str(case.case))
             self._blame(case, death)
@@ -269,6 +268,11 @@ class Execution:
                     ending=death.ending, during=during, what=death.what, evidence=death.evidence
                 )
             )
+
+    def _place_text(self) -> str:
+        """Where a guest died that died in no case."""
+        latest = self._recorder.latest
+        return f"{self._program}, after {latest}" if latest else self._program
 
     def _blame(self, case: PlannedCase, death: Death) -> None:
         if death.ending is Ending.PANICKED:

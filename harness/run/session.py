@@ -74,6 +74,7 @@ class Session:
         self._sequence = 0
         self._wire = Wire(self._nonce)
         self._interrupted = threading.Event()
+        self._is_starting = False
         self._sign_since: float | None = None
         self._death: Death | None = None
 
@@ -86,12 +87,7 @@ class Session:
         merely slow; KernelError when it spoke and did not reach its agent within `timeout_s`.
         """
         begin = self._clock()
-        try:
-            self.vm.start()
-        except RigError:
-            if self._interrupted.is_set():
-                raise RunStopped(STOPPED) from None
-            raise
+        self._start_machine()
         try:
             self.hello = self._greet(begin + timeout_s)
         except GuestGone as gone:
@@ -108,10 +104,27 @@ class Session:
             raise self._boot_error(gone.death, begin) from None
         return self.calibration_ms
 
+    def _start_machine(self) -> None:
+        self._is_starting = True
+        try:
+            if not self._interrupted.is_set():
+                self.vm.start()
+        except RigError:
+            if not self._interrupted.is_set():
+                raise
+        finally:
+            self._is_starting = False
+        if self._interrupted.is_set():
+            raise RunStopped(STOPPED)
+
     def interrupt(self) -> None:
         """End the guest at once, from any thread: who waits for it learns that it was stopped."""
         self._interrupted.set()
         self.vm.kill()
+        deadline = self._clock() + _SETTLE_S
+        while self._is_starting and self._clock() < deadline:
+            time.sleep(0.02)
+            self.vm.kill()  # the machine may have been made in this moment
 
     def power_off(self, timeout_s: float = 5.0) -> Death | None:
         """Ask the guest to go, then make it go. Returns its death, when that is not what was asked.
@@ -228,7 +241,8 @@ class Session:
         port still to be read.
         """
         if self._death is None:
-            if is_closed or self._shows_death():  # its last words are on the way
+            is_going = is_closed or self._shows_death()
+            if is_going and not self._interrupted.is_set():  # its last words are on the way
                 self.vm.wait(self._limits.last_words_s)
             self._death = self._autopsy(otherwise)
         return GuestGone(self._death)

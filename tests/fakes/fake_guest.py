@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -80,13 +81,9 @@ class FakeGuest(Guest):
         self._state = Path(self.script["state"])
         self.nonce = ""
         self.is_deaf = False
-        self.is_warned = threading.Event()
-        """A signal is on its way to the program."""
-        self.is_stopped = threading.Event()
-        self.is_killed = threading.Event()
         self.is_asked = threading.Event()
         """Somebody wants to know whether it lives."""
-        self._output_lock = threading.Lock()
+        self.programs: dict[str, Program] = {}
 
     def times(self, what: str) -> int:
         """How often this was asked before, in all boots."""
@@ -96,13 +93,6 @@ class FakeGuest(Guest):
 
     def nth(self, what: str, choices: list[str]) -> str:
         return choices[min(self.times(what), len(choices) - 1)]
-
-    def output(self, text: str | bytes) -> None:
-        """What programs print; none does, once it was stopped."""
-        with self._output_lock:
-            if self.is_stopped.is_set():
-                wait_for_ever()
-            self.ends["output"].sendall(text.encode() if isinstance(text, str) else text)
 
     def frame(self, text: str) -> None:
         self.ends["output"].sendall(f"\n@kh {self.nonce} {text} 4.20\n".encode())
@@ -128,10 +118,12 @@ class FakeGuest(Guest):
             time.sleep(0.05)
 
     def serve(self) -> None:
-        for raw in self.ends["control"].makefile("rb"):
-            words = raw.decode().rstrip("\n").split(" ", 3)
+        port = self.ends["control"]
+        lines = port.makefile("rb")
+        while port.recv(1, socket.MSG_PEEK):
             if self.is_deaf:
                 wait_for_ever()
+            words = lines.readline().decode().rstrip("\n").split(" ", 3)
             self.nonce = self.nonce or words[0]
             if words[1] == "hello":
                 self.answer(self.script["hello"])
@@ -150,16 +142,13 @@ class FakeGuest(Guest):
                 self.answer(f"{seq} done 0")
             case "run":
                 run_id, _, shell = rest.split(" ", 2)
-                self.is_warned.clear()
-                self.is_killed.clear()
-                program = Program(self, run_id, shell)
+                program = self.programs[run_id] = Program(self, run_id, shell)
                 threading.Thread(target=program.run, daemon=True).start()
                 self.answer(f"{seq} started 77")
             case "kill":
-                self.is_warned.set()
-                time.sleep(0.02)
-                (self.is_stopped if rest.endswith("STOP") else self.is_killed).set()
-                self.answer(f"{seq} killed {rest.split()[0]}")
+                run_id, name = rest.split()
+                self.programs[run_id].signal(name)
+                self.answer(f"{seq} killed {run_id}")
             case "poweroff":
                 getattr(self, self.script["poweroff"])()
 
@@ -178,6 +167,23 @@ class Program:
         self.run_id = run_id
         self.shell = shell
         self.counts = dict.fromkeys(("OK", "SKIP", "FAIL"), 0)
+        self.is_warned = threading.Event()
+        """A signal is on its way."""
+        self.is_stopped = False
+        self.is_killed = threading.Event()
+        self._lock = threading.Lock()
+
+    def signal(self, name: str) -> None:
+        self.is_warned.set()
+        time.sleep(0.02)
+        # A word that it is saying is said to its end, unless nobody listens.
+        is_free = self._lock.acquire(timeout=0.2)
+        if name == "STOP":
+            self.is_stopped = True
+        else:
+            self.is_killed.set()
+        if is_free:
+            self._lock.release()
 
     def run(self) -> None:
         guest = self.guest
@@ -197,8 +203,13 @@ class Program:
         if guest.script["after_end"]:
             self.play(guest.nth("after_end", guest.script["after_end"]), 0, "")
 
-    def say(self, text: str) -> None:
-        self.guest.output(text)
+    def say(self, text: str | bytes) -> None:
+        with self._lock:
+            if self.is_killed.is_set():
+                sys.exit()
+            if self.is_stopped:
+                wait_for_ever()
+            self.guest.ends["output"].sendall(text.encode() if isinstance(text, str) else text)
 
     def result(self, number: int, name: str, word: str = "OK") -> None:
         self.counts[word] += 1
@@ -209,7 +220,7 @@ class Program:
 
     def hang(self) -> None:
         """Until somebody kills the process."""
-        self.guest.is_killed.wait()
+        self.is_killed.wait()
         raise Ended(137)
 
 
@@ -248,7 +259,7 @@ def hang_deaf(self: Program, number: int, name: str) -> None:
 
 def late(self: Program, number: int, name: str) -> None:
     """Its result comes just when it is to be stopped."""
-    self.guest.is_warned.wait()
+    self.is_warned.wait()
     self.result(number, name)
 
 
@@ -381,7 +392,7 @@ def megabyte(self: Program, number: int, name: str) -> None:
 
 
 def binary(self: Program, number: int, name: str) -> None:
-    self.guest.output(bytes(range(256)) + b"\x1b[31m\xff\xfe\n")
+    self.say(bytes(range(256)) + b"\x1b[31m\xff\xfe\n")
     self.result(number, name)
 
 
@@ -400,7 +411,7 @@ def forges_results(self: Program, number: int, name: str) -> None:
 
 def talks(self: Program, number: int, name: str) -> None:
     """A process that goes on after the program's end, until it is killed."""
-    while not self.guest.is_killed.is_set():
+    while True:
         forges_results(self, number, name)
         time.sleep(0.01)
 
