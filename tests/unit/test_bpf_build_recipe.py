@@ -256,3 +256,19 @@ def test_a_folder_that_is_no_kernel_tree_is_told(build: Build, tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no BPF selftests"):
         build(tmp_path / "empty")
+
+
+def test_an_interrupted_build_leaves_no_half_of_an_artifact(
+    build: Build, tree: Path, tmp_path: Path
+) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, PhaseAdvanced) and event.done == 3:
+            raise KeyboardInterrupt
+
+    kernel = _kernel(tmp_path / "btf")
+    with pytest.raises(KeyboardInterrupt):
+        build_selftests(
+            _tree(tree), kernel, load_arch(kernel.arch), Cache(tmp_path / "cache"), interrupt
+        )
+    assert not [path for path in (tmp_path / "cache/selftests").iterdir() if path.is_dir()]
+    assert _tests(build(tree)) == _ALL

@@ -23,7 +23,7 @@ from harness.suites.bpf.build_tools import host_tools
 from harness.suites.bpf.build_tree import check_tree
 from harness.suites.bpf.build_workshop import BuildInputs
 from harness.suites.bpf.sysroot import target_sysroot
-from harness.suites.bpf.toolchain import find_toolchain
+from harness.suites.bpf.toolchain import known_toolchain
 
 _RECIPE = "1"
 """Raise it when the same inputs are built into something else."""
@@ -68,7 +68,7 @@ def build_selftests(
             f"kernel {kernel.release} carries no BTF, which the selftests are built against",
             hint="it wants CONFIG_DEBUG_INFO_BTF=y, and pahole when it is built",
         )
-    toolchain = find_toolchain(arch_spec)
+    toolchain = known_toolchain(arch_spec, cache)
     key = key_of(
         recipe=_RECIPE,
         arch=arch_spec.arch,

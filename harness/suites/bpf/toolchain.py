@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from harness.host.cache import Cache, key_of
 from harness.host.command import CommandError, run
 from harness.model.arch import ArchSpec
 from harness.model.errors import RigError
@@ -20,6 +23,7 @@ from harness.model.errors import RigError
 _CLANG_NAMES = ("clang", *(f"clang-{number}" for number in range(30, 9, -1)))
 _VERSION = re.compile(r"-(?P<number>\d+)$")
 _PROBE_LIMIT_S = 60.0
+_FORMAT = 1  # of what is remembered
 _HOST_LIBRARIES = b"#include <libelf.h>\n#include <zlib.h>\nint main(void)\n{\nreturn 0;\n}\n"
 
 
@@ -78,6 +82,27 @@ def find_toolchain(arch_spec: ArchSpec, env: Mapping[str, str] = os.environ) -> 
     )
 
 
+def known_toolchain(
+    arch_spec: ArchSpec, cache: Cache, env: Mapping[str, str] = os.environ
+) -> Toolchain:
+    """The same as `find_toolchain`, remembered for as long as the programs are the same files."""
+    triple = arch_spec.gnu_triple
+    names = (
+        *_CLANG_NAMES, "ld.lld", "llvm-strip", "make", "bash", "gcc", "strip", "pahole",
+        f"{triple}-gcc", f"{triple}-strip", f"{triple}-ld",
+    )  # fmt: skip
+    named = {name: env.get(name, "") for name in ("CLANG", "PAHOLE")}
+    stamps = {name: _stamp(name) for name in (*names, *named.values())}
+    key = key_of(format=_FORMAT, arch=arch_spec.arch, named=named, stamps=stamps)
+
+    def make(folder: Path) -> None:
+        toolchain = find_toolchain(arch_spec, env)
+        (folder / "toolchain.json").write_bytes(msgspec.json.encode(toolchain))
+
+    entry = cache.entry("toolchain", key, make)
+    return msgspec.json.decode((entry / "toolchain.json").read_bytes(), type=Toolchain)
+
+
 def check_host_libraries(toolchain: Toolchain) -> None:
     """Raise RigError when the host's own libelf and zlib cannot be compiled against."""
     argv = (toolchain.host_cc, "-x", "c", "-o", os.devnull, "-", "-lelf", "-lz")
@@ -128,6 +153,15 @@ def _find_linker(clang: str, cross_prefix: str) -> str:
     if Path(_said(clang, "-print-prog-name=ld.lld").strip()).is_absolute():
         return "lld"
     return shutil.which(f"{cross_prefix}ld") or "bfd"
+
+
+def _stamp(name: str) -> tuple[str, int, int] | None:
+    """What tells a program from its next version without running it; None for one not here."""
+    path = shutil.which(name) if name else None
+    if path is None:
+        return None
+    info = Path(path).stat()
+    return path, info.st_size, info.st_mtime_ns
 
 
 def _need(name: str, debian: str, fedora: str) -> str:
