@@ -109,16 +109,20 @@ def _fragment(name: str, tree: Path, arch_spec: ArchSpec) -> list[dict[str, Wish
         return _selftests_lists(tree, arch_spec.arch)
     if name == "vendor":
         return [vendor_wishes(tree, arch_spec)]
-    folder = data_root() / "configs" / "kconfig"
-    general = folder / f"{name}.config"
-    if not general.is_file():
-        raise UserError(f"{general}: no such list of options")
-    paths = (general, folder / f"{name}.{arch_spec.arch}.config")
     return [
-        parse_wishes(path.read_text(encoding="utf-8"), path.name)
-        for path in paths
-        if path.is_file()
+        fragment_wishes(name),
+        fragment_wishes(f"{name}.{arch_spec.arch}", must_exist=False),
     ]
+
+
+def fragment_wishes(name: str, *, must_exist: bool = True) -> dict[str, Wish]:
+    """Read configs/kconfig/<name>.config. Raises UserError when it must be there and is not."""
+    path = data_root() / "configs" / "kconfig" / f"{name}.config"
+    if not path.is_file():
+        if must_exist:
+            raise UserError(f"{path}: no such list of options")
+        return {}
+    return parse_wishes(path.read_text(encoding="utf-8"), path.name)
 
 
 def _selftests_lists(tree: Path, arch: Arch) -> list[dict[str, Wish]]:
