@@ -146,7 +146,12 @@ def kernel_cmdline(spec: ArchSpec, accel: AccelKind, extra: tuple[str, ...] = ()
 
 
 def _patience(accel: AccelKind) -> tuple[str, ...]:
-    # An emulated CPU that the host does not schedule looks like a stalled one to its kernel.
+    # An emulated CPU that the host does not schedule looks like a stalled one to its kernel, and
+    # it is late for each grace period: most of a test's time would go by in synchronize_rcu().
     if accel is AccelKind.TCG:
-        return ("nosoftlockup", "rcupdate.rcu_cpu_stall_timeout=300")
+        return (
+            "nosoftlockup",
+            "rcupdate.rcu_cpu_stall_timeout=300",
+            "rcupdate.rcu_expedited=1",
+        )
     return ("rcupdate.rcu_cpu_stall_timeout=60",)
