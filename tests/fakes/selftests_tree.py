@@ -21,6 +21,7 @@ CFLAGS += -O0 -Wall -Werror $(SAN_CFLAGS) -I$(CURDIR) -I$(OUTPUT)
 LINKED_SKELS := both.skel.h
 both.skel.h-deps := both1.bpf.o both2.bpf.o
 LSKELS := light.c
+.DELETE_ON_ERROR:
 msg = @printf '  %-8s%s %s%s\n' "$(1)" "$(if $(2), [$(2)])" "$(notdir $(3))" "";
 
 TRUNNER_EXTRA_FILES := $(OUTPUT)/urandom_read $(OUTPUT)/bpf_testmod.ko \
@@ -55,7 +56,7 @@ $(LINKED): $(OBJS) $(BPFTOOL)
 	$(call msg,GEN-SKEL,test_progs,$@)
 	@$(BPFTOOL) gen skeleton $(@:.skel.h=.linked.o) > $@
 prog_tests/tests.h: prog_tests/*.c
-	@sed -n -E 's/^void (serial_)?test_([a-zA-Z0-9_]+)\((void)?\).*/DEFINE_TEST(\2)/p' \
+	@sed -n -E 's/^(void|int) (serial_)?test_([a-zA-Z0-9_]+)\((void)?\).*/DEFINE_TEST(\3)/p' \
 		prog_tests/*.c | sort > $@
 map_tests/tests.h: map_tests/*.c
 	@sed -n -E 's/^void test_([a-zA-Z0-9_]+)\((void)?\).*/DEFINE_TEST(\1)/p' map_tests/*.c > $@
@@ -72,6 +73,7 @@ $(OUTPUT)/test_progs.o: test_progs.c prog_tests/tests.h
 $(OUTPUT)/test_progs: $(TESTS) $(OUTPUT)/test_progs.o $(BPFOBJ) $(RESOLVE_BTFIDS)
 	$(call msg,BINARY,,$@)
 	@$(CC) $(CFLAGS) $(filter %.o,$^) -o $@
+	@$(RESOLVE_BTFIDS) --btf $(OUTPUT)/btf_data.bpf.o $@
 $(OUTPUT)/test_maps: test_maps.c $(MAP_TESTS)
 	$(call msg,BINARY,,$@)
 	@$(CC) $(CFLAGS) $< $(MAP_TESTS) -o $@
@@ -84,7 +86,7 @@ $(OUTPUT)/urandom_read: urandom_read.c
 """
 
 _TEST_PROGS = """
-#define DEFINE_TEST(name) extern void test_##name(void);
+#define DEFINE_TEST(name) extern int test_##name(void);
 #include "prog_tests/tests.h"
 #undef DEFINE_TEST
 #define DEFINE_TEST(name) test_##name();
@@ -118,6 +120,7 @@ _FILES = {
     "void test_beta2(void) {}\n",
     "prog_tests/light.c": '#include "light.lskel.h"\nvoid test_light(void) {}\n',
     "prog_tests/linked.c": '#include "both.skel.h"\nvoid test_linked(void) {}\n',
+    "prog_tests/resolve_btfids.c": "int test_resolve_btfids(void) { return 0; }\n",
     "prog_tests/opens.c": "extern void load(const char *);\n"
     'void test_open1(void)\n{\n\tload("./open1.bpf.o");\n}\n\n'
     'void test_open2(void)\n{\n\tload("open2.bpf.o");\n}\n',
@@ -129,6 +132,7 @@ _FILES = {
     "progs/open1.c": "int open1;\n",
     "progs/open2.c": "int open2;\n",
     "progs/alone.c": "int alone;\n",
+    "progs/btf_data.c": "int data;\n",
     "progs/btf_dump_test_case_syntax.c": "int syntax;\n",
     "setup.sh": "#!/bin/sh\n",
     "urandom_read.c": "int main(void) { return 0; }\n",
@@ -156,8 +160,14 @@ echo "/* $* */"
 
 _RESOLVE = r"""
 $(OUTPUT)resolve_btfids: $(BPFOBJ)
-	printf '#!/bin/sh\n' > $@
+	cp resolve_btfids.sh $@
 	chmod +x $@
+"""
+
+_RESOLVE_SCRIPT = """#!/bin/sh
+[ -f "$2" ] && exit 0
+echo "FAILED: load BTF from $2: No such file or directory" >&2
+exit 255
 """
 
 _CLANG = r"""#!/bin/sh
@@ -191,6 +201,7 @@ def write_tree(root: Path) -> Path:
     _write(root / "tools/bpf/bpftool/Makefile", _BPFTOOL)
     _write(root / "tools/bpf/bpftool/bpftool.sh", _BPFTOOL_SCRIPT)
     _write(root / "tools/bpf/resolve_btfids/Makefile", _RESOLVE)
+    _write(root / "tools/bpf/resolve_btfids/resolve_btfids.sh", _RESOLVE_SCRIPT)
     return root
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     reason="needs make and gcc",
 )
 
-_ALL = ("alpha", "beta", "beta2", "light", "linked", "open1", "open2")
+_ALL = ("alpha", "beta", "beta2", "light", "linked", "open1", "open2", "resolve_btfids")
 
 Build = Callable[[Path], SelftestsArtifact]
 
@@ -179,6 +179,15 @@ def test_test_code_that_does_not_compile_or_link_costs_its_own_file(
     assert "undefined reference to" in _lost(artifact)["test_progs/light"]
 
 
+def test_lists_of_ids_that_cannot_be_filled_in_cost_the_one_test_of_them(
+    build: Build, tree: Path
+) -> None:
+    fake.break_source(tree, "progs/btf_data.c")
+    artifact = build(tree)
+    assert set(_ALL) - set(_tests(artifact)) == {"resolve_btfids"}
+    assert "FAILED: load BTF from" in _lost(artifact)["test_progs/resolve_btfids"]
+
+
 def test_a_runner_that_does_not_compile_loses_each_of_its_tests_and_no_other_program(
     build: Build, tree: Path
 ) -> None:
@@ -223,7 +232,7 @@ def test_when_no_object_compiles_the_kernel_is_blamed_and_the_log_is_kept(
 ) -> None:
     for path in (tree / fake.BPF / "progs").glob("*.c"):
         fake.break_source(tree, f"progs/{path.name}")
-    with pytest.raises(KernelError, match="not one of 9 BPF objects compiles") as raised:
+    with pytest.raises(KernelError, match="not one of 10 BPF objects compiles") as raised:
         build(tree)
     (log,) = (tmp_path / "cache/logs").iterdir()
     assert str(log) in raised.value.hint

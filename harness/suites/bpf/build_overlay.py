@@ -17,6 +17,9 @@ from harness.suites.bpf.build_sources import SourceFile
 
 RUNNER = "test_progs"
 
+_BTFIDS_USER = "resolve_btfids.c"
+# `FAILED: load BTF from btf_data.bpf.o: No such file or directory`, of the tool behind the linker
+_BTFIDS_FAILED = re.compile(r"FAILED\b")
 # `/usr/bin/ld: /w/bpf/tailcalls.test.o: in function `test_x':`, `x.test.o:(.text+0x1): undefined …`
 _CULPRIT = re.compile(r"(?:^|[\s/])(?P<name>[\w.-]+)\.test\.o:")
 _LISTS = ("LSKELS", "LSKELS_EXTRA", "LINKED_SKELS")
@@ -99,8 +102,10 @@ def losses(
         for name, e in errors.items()
         if f"progs/{name}.c" not in told
     ]
+    # The parts of a skeleton that is gone have none of their own: they are no whole objects.
+    parts = (part for skeleton in gone for part in linked.get(skeleton, ()))
     return Losses(
-        programs=frozenset(f"{name}.c" for name in (*failed.objects, *failed.skeletons)),
+        programs=frozenset(f"{n}.c" for n in (*failed.objects, *failed.skeletons, *parts)),
         test_files=frozenset(name for name, why in by_file.items() if why),
         hidden=hidden,
         not_built=(*not_built, *opened, *alone),
@@ -110,8 +115,8 @@ def losses(
 def without_tests(text: str, tests: Iterable[str]) -> str:
     """A file of prog_tests whose functions of these tests no longer look like tests."""
     for test in tests:
-        pattern = rf"^void (?=(?:serial_)?test_{re.escape(test)}\((?:void)?\))"
-        text = re.sub(pattern, "__attribute__((unused)) static void ", text, flags=re.MULTILINE)
+        pattern = rf"^(?:void|int) (?=(?:serial_)?test_{re.escape(test)}\((?:void)?\))"
+        text = re.sub(pattern, r"__attribute__((unused)) static \g<0>", text, flags=re.MULTILINE)
     return text
 
 
@@ -146,6 +151,19 @@ def link_culprits(output: Iterable[str], tests: Mapping[str, str]) -> tuple[str,
     """Files of prog_tests that the linker complains of. `tests` maps `x.test.o` to `x.c`."""
     named = {m["name"] for line in output for m in _CULPRIT.finditer(line)}
     return tuple(sorted(tests[f"{n}.test.o"] for n in named if f"{n}.test.o" in tests))
+
+
+def btfids_failed(failed: Failed) -> bool:
+    """Whether the runner was linked, and only its lists of BTF ids could not be filled in.
+
+    One test is made of such a list; then that test is lost, and the others need no list.
+    """
+    error = failed.others.get(RUNNER, "")
+    if _BTFIDS_FAILED.match(error) is None or _BTFIDS_USER in failed.tests:
+        return False
+    failed.tests[_BTFIDS_USER] = ("link", error)
+    del failed.others[RUNNER]
+    return True
 
 
 def program_lost(tests: Iterable[str], program: str, error: str) -> tuple[NotBuilt, ...]:

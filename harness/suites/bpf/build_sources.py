@@ -13,8 +13,8 @@ from harness.host.cache import digest_of
 
 # `DEFINE_TEST(align)` in the generated tests.h; the same in the map_tests folder.
 _DEFINED = re.compile(r"^DEFINE_TEST\((?P<name>\w+)\)", re.MULTILINE)
-# `void serial_test_bpf_obj_id(void)`
-_FUNCTION = re.compile(r"^void (?:serial_)?test_(?P<name>\w+)\((?:void)?\)", re.MULTILINE)
+# `void serial_test_bpf_obj_id(void)`; in older releases also `int test_resolve_btfids(void)`
+_FUNCTION = re.compile(r"^(?:void|int) (?:serial_)?test_(?P<name>\w+)\((?:void)?\)", re.MULTILINE)
 # `#include "bpf_cubic.skel.h"`
 _SKELETON = re.compile(r'^#include "(?P<name>[\w.-]+?)\.(?:skel|lskel|subskel)\.h"', re.MULTILINE)
 _INCLUDE = re.compile(r'^\s*#\s*include "(?P<path>[\w./-]+)"', re.MULTILINE)
@@ -128,13 +128,15 @@ def _source_file(path: Path, folder: Path, known: frozenset[str]) -> SourceFile:
         for match in _SKELETON.finditer(_text(source))
     }
     functions = [match for match in _FUNCTION.finditer(text) if match["name"] in known]
-    everything = frozenset(match["name"] for match in _OBJECT.finditer(text))
     objects = {match["name"]: _objects(text, match.start()) for match in functions}
-    if len(functions) == 1:
-        objects = {functions[0]["name"]: everything}
+    if not objects and path.stem in known:
+        objects[path.stem] = frozenset()  # older releases name one test after each file
+    if len(objects) == 1:
+        everything = frozenset(match["name"] for match in _OBJECT.finditer(text))
+        objects = dict.fromkeys(objects, everything)
     return SourceFile(
         name=path.name,
-        tests=tuple(match["name"] for match in functions),
+        tests=tuple(objects),
         skeletons=frozenset(skeletons),
         objects=objects,
     )
