@@ -258,9 +258,10 @@ def hang_deaf(self: Program, number: int, name: str) -> None:
 
 
 def late(self: Program, number: int, name: str) -> None:
-    """Its result comes just when it is to be stopped."""
+    """Its result comes just when it is to be stopped, and is its last word."""
     self.is_warned.wait()
     self.result(number, name)
+    self.is_stopped = True
 
 
 def lingers(self: Program, number: int, name: str) -> None:

@@ -274,7 +274,7 @@ def check_promises(run: Run) -> None:
 
 def no_process_of(folder: Path) -> bool:
     """Whether no process is left that has the folder in its command line."""
-    needle = str(folder.parent).encode()
+    needle = f"{folder.parent}/".encode()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if needle in path.read_bytes():

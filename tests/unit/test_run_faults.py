@@ -30,7 +30,7 @@ FAULTS = {
     "subtests": Expected("pass", boots=1),
     "hang": Expected("timeout", "no result within its budget of 1 s"),
     "hang_deaf": Expected("timeout", "the agent did not answer in time", Ending.HUNG),
-    "late": Expected("pass", boots=1),
+    "late": Expected("pass"),
     "floods_for_ever": Expected("timeout", "no result within its budget"),
     "segv": Expected("crash", "Caught signal #11!"),
     "exits": Expected("crash", "ended with status 1 before its result"),
