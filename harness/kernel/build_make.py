@@ -92,7 +92,7 @@ class Make:
             if len(lines) > 2 * _KEPT_LINES:
                 del lines[:_KEPT_LINES]
             if target := step_of(line):
-                on_step(target)
+                on_step(target.removeprefix(f"{self.work}/"))
 
         argv = (*self.argv(), *variables, *goals)
         with self.log.open("a", encoding="utf-8") as log:
