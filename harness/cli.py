@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb is called, so that `--help` answers at o
 import argparse
 import contextlib
 import importlib
+import logging
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from harness.host.streams import lasting, settle
 from harness.model.arch import Arch
 from harness.model.errors import ExitStatus, HarnessError
 from harness.model.text import inert
@@ -38,21 +40,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _signals_interrupt():
             return _run_verb(argv)
     except KeyboardInterrupt:
-        print("harness: interrupted", file=sys.stderr)
+        _say("harness: interrupted")
         return int(ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and not to be told to it.
-        _drop_stdout()
+        settle(sys.stdout)
         return int(ExitStatus.INCONCLUSIVE)
     except Exception as error:
         known = error if isinstance(error, HarnessError) else _as_known(error, argv)
         if os.environ.get("HARNESS_DEBUG", "0") not in ("", "0"):
-            traceback.print_exception(error)
+            traceback.print_exception(error, file=lasting(sys.stderr))
         _print_error(known)
         return int(known.status)
 
 
 def _run_verb(argv: Sequence[str] | None) -> int:
+    # What rooms log is for the run's own file: on the terminal it would be a second voice.
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.raiseExceptions = False
     try:
         args = _parser().parse_args(argv)
         verb = importlib.import_module(f"harness.verbs.{_MODULES[args.verb]}")
@@ -66,16 +71,8 @@ def _as_known(error: Exception, argv: Sequence[str] | None) -> HarnessError:
     from harness.host.faults import as_known
 
     if isinstance(error, OSError):
-        _drop_stdout()  # it may be what failed, and Python flushes it once more at the end
+        settle(sys.stdout)  # it may be what failed, and Python flushes it once more at the end
     return as_known(error, sys.argv[1:] if argv is None else argv)
-
-
-def _drop_stdout() -> None:
-    """Let what is still to be flushed at the end go nowhere, when it cannot go to its place."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -101,12 +98,14 @@ def _signals_interrupt() -> Iterator[None]:
 
 
 def _print_error(error: HarnessError) -> None:
-    print(f"harness: {inert(str(error))}", file=sys.stderr)
-    for line in error.evidence:
-        print(f"  log     {inert(line)}", file=sys.stderr)
-    if error.hint:
-        print(f"  try     {inert(error.hint)}", file=sys.stderr)
-    print(f"  blame   {error.blame}   (exit status {int(error.status)})", file=sys.stderr)
+    lines = [f"harness: {inert(str(error))}"]
+    lines += [f"  log     {inert(line)}" for line in error.evidence]
+    lines += [f"  try     {inert(error.hint)}"] if error.hint else []
+    _say(*lines, f"  blame   {error.blame}   (exit status {int(error.status)})")
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", file=lasting(sys.stderr), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

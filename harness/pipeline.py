@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import logging
 import secrets
 import threading
 import time
@@ -27,6 +28,8 @@ from harness.model.events import Event, Noted
 from harness.model.kernel import KernelArtifact, SelftestsArtifact, SourceTree
 from harness.model.plan import Plan
 from harness.model.record import RunRecord
+from harness.packages.apt import AptState
+from harness.packages.source import PackageSource
 from harness.run.cell import CellRequest, CellRun, GuestSetup
 from harness.store.cell_errors import write_cell_error
 from harness.store.merging import merge_records
@@ -47,6 +50,9 @@ from harness.vm.arches import all_arches, load_arch
 from harness.vm.qemu import QemuBinary, find_qemu
 
 OnEvent = Callable[[Event], None]
+
+LOG_NAME = "harness.log"
+"""In a run's folder: what the harness's rooms logged of themselves; there when there was any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +100,27 @@ class Workshop:
 
     def __init__(self, cache: Cache | None = None, on_event: OnEvent = lambda event: None) -> None:
         self.cache = cache or Cache(cache_root())
-        self.on_event = on_event
-        self._noted: set[tuple[Arch, str]] = set()
+        self._on_event = on_event
+        self._noted: set[Noted] = set()
+
+    def on_event(self, event: Event) -> None:
+        """Tell of an event; a note is told once, however many steps come upon it."""
+        if isinstance(event, Noted):
+            if event in self._noted:
+                return
+            self._noted.add(event)
+        self._on_event(event)
+
+    def _packages(self, cache: Cache, debian_arch: str) -> PackageSource:
+        """The distribution's packages; what a person should know of them is noted."""
+        return AptState(
+            cache, debian_arch, on_note=lambda text: self.on_event(Noted(arch=None, text=text))
+        )
 
     def kernel(self, arch: Arch, named: str | None) -> KernelArtifact:
         spec = load_arch(arch)
         if named is None:
-            return distribution_kernel(spec, self.cache, self.on_event)
+            return distribution_kernel(spec, self.cache, self.on_event, open_source=self._packages)
         return named_kernel(named, spec, self.cache, self.on_event)
 
     def arch_of(self, named: str) -> Arch:
@@ -111,7 +131,9 @@ class Workshop:
         spec = load_arch(kernel.arch)
         if named is not None:
             return named_source(named, self.cache, self.on_event)
-        return distribution_source(kernel, spec, self.cache, self.on_event)
+        return distribution_source(
+            kernel, spec, self.cache, self.on_event, open_source=self._packages
+        )
 
     def selftests(self, kernel: KernelArtifact, named_tree: Path | None) -> SelftestsArtifact:
         spec = load_arch(kernel.arch)
@@ -120,7 +142,9 @@ class Workshop:
         if kernel.provenance.kind == "deb":
             # Without them the test module is not built, and that is told as such.
             with contextlib.suppress(HarnessError):
-                headers = distribution_headers(kernel, spec, self.cache, self.on_event)
+                headers = distribution_headers(
+                    kernel, spec, self.cache, self.on_event, open_source=self._packages
+                )
         return build_selftests(source, kernel, spec, self.cache, self.on_event, headers=headers)
 
     def check(self, kernel: KernelArtifact) -> QemuBinary:
@@ -130,9 +154,7 @@ class Workshop:
         here, RigError without a QEMU.
         """
         for text in check_bootable(kernel):
-            if (kernel.arch, text) not in self._noted:
-                self._noted.add((kernel.arch, text))
-                self.on_event(Noted(arch=kernel.arch, text=text))
+            self.on_event(Noted(arch=kernel.arch, text=text))
         return find_qemu(load_arch(kernel.arch), self.cache)
 
     def guest(
@@ -220,6 +242,16 @@ class MatrixRun:
 
     def run(self, prepared: Sequence[Prepared]) -> RunResult:
         """Run every cell; records are written as each ends. Ctrl-C ends it with what there is."""
+        log = logging.FileHandler(self.folder / LOG_NAME, delay=True)
+        log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(log)
+        try:
+            return self._run(prepared)
+        finally:
+            logging.getLogger().removeHandler(log)
+            log.close()
+
+    def _run(self, prepared: Sequence[Prepared]) -> RunResult:
         workers = 1 if self._options.serial else max(len(prepared), 1)
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="cell") as pool:
             futures = [pool.submit(self._run_cell, item) for item in prepared]

@@ -21,7 +21,7 @@ from harness.host.cache import Cache, digest_of
 from harness.host.config import data_root, load_toml
 from harness.model.arch import ArchSpec
 from harness.model.errors import UserError
-from harness.model.events import Event, PhaseEnded, PhaseStarted
+from harness.model.events import Event, Noted, PhaseEnded, PhaseStarted
 from harness.packages.apt import AptState
 from harness.packages.deb import unpack_deb
 
@@ -52,7 +52,12 @@ def userland(arch_spec: ArchSpec, cache: Cache, on_event: Callable[[Event], None
     path = listing_path()
     listing = load_toml(path, Listing)
     with _phase(on_event, arch_spec, "fetch"):
-        available, debs = _fetched(listing, AptState(cache, arch_spec.debian_arch))
+        apt = AptState(
+            cache,
+            arch_spec.debian_arch,
+            on_note=lambda text: on_event(Noted(arch=None, text=text)),
+        )
+        available, debs = _fetched(listing, apt)
     key = digest_of(_FORMAT, arch_spec.debian_arch, path, *sorted(debs))
 
     def make(folder: Path) -> None:

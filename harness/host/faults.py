@@ -25,15 +25,20 @@ _REFUSALS = {
 """What a host may refuse at any time, and what helps; other errors of it are mistakes of ours."""
 
 
+def hint_of(error: Exception) -> str:
+    """What helps against a refusal of the host; "" for any other error."""
+    return _REFUSALS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
 def as_known(error: Exception, argv: Sequence[str], folder: Path | None = None) -> HarnessError:
     """Return what a person is told of an error that nothing else has put into words.
 
     A refusal of the host is told as such. Anything else is a mistake of the harness: its traceback
     goes to a file in `folder` (default: in the cache), and the error names it.
     """
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
+    if isinstance(error, OSError) and (hint := hint_of(error)):
         where = f"{error.filename}: " if error.filename else ""
-        return RigError(f"{where}{error.strerror}", hint=_REFUSALS[error.errno])
+        return RigError(f"{where}{error.strerror}", hint=hint)
     what = f"a mistake in the harness: {type(error).__name__}: {error}"
     text = _fault_text(error, argv)
     try:

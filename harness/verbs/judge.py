@@ -20,6 +20,7 @@ from harness.report.assemble import build_report, cause_texts
 from harness.report.content import Report
 from harness.report.terminal import print_report
 from harness.store.baselines import ROLE_512, ROLE_S9, load_baseline
+from harness.store.calls import read_call
 from harness.store.cell_errors import read_cell_errors
 from harness.store.records import RECORD_NAME, read_record
 from harness.store.runs import list_runs, record_paths
@@ -38,7 +39,7 @@ from harness.triage.pairing import Rules
 from harness.triage.policy import Policy, load_policy
 from harness.triage.renames import Renames, load_renames
 from harness.verbs.options import day_of
-from harness.verbs.screen import report_console
+from harness.verbs.screen import program_name, report_console
 
 _LOG_LIMIT_B = 256 * 1024
 _STATUS = {
@@ -63,7 +64,7 @@ class Judged:
     def status(self) -> ExitStatus:
         return _STATUS[self.gate.verdict]
 
-    def report(self, *, kernel_args: tuple[str, ...] = (), with_verdict: bool = True) -> Report:
+    def report(self, *, with_verdict: bool = True) -> Report:
         return build_report(
             self.gate if with_verdict else None,
             self.comparisons,
@@ -71,7 +72,8 @@ class Judged:
             errors=self.errors,
             causes=cause_texts(self.causes),
             run_folder=str(self.folder),
-            kernel_args=kernel_args,
+            kernel_args=read_call(self.folder),
+            program=program_name(),
         )
 
 
@@ -186,11 +188,8 @@ def _records_at(path: Path) -> tuple[Path, ...]:
     return record_paths(path)
 
 
-def print_judged(
-    judged: Judged, *, kernel_args: tuple[str, ...] = (), with_verdict: bool = True
-) -> None:
-    report = judged.report(kernel_args=kernel_args, with_verdict=with_verdict)
-    print_report(report, report_console())
+def print_judged(judged: Judged, *, with_verdict: bool = True) -> None:
+    print_report(judged.report(with_verdict=with_verdict), report_console())
 
 
 def verb_gate(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from harness.model.errors import ExitStatus, HarnessError
 from harness.pipeline import MatrixRun, Prepared, RunOptions, RunResult, Workshop
 from harness.run.cell import BOOT_TIMEOUT_S, GuestSetup
 from harness.run.session import Session
+from harness.store.calls import write_call
 from harness.verbs.judge import judge_run, load_rulebook, print_judged
 from harness.verbs.options import kernels_of, run_options
 from harness.verbs.screen import live_view
@@ -26,7 +27,7 @@ def verb_run(args: argparse.Namespace) -> int:
     if result is None:
         return int(ExitStatus.ACCEPT)
     judged = judge_run(result.folder, args.results / "baselines", book)
-    print_judged(judged, kernel_args=kernel_args(args), with_verdict=args.gate)
+    print_judged(judged, with_verdict=args.gate)
     if result.interrupted:
         return int(ExitStatus.INTERRUPTED)
     if args.gate:
@@ -40,18 +41,22 @@ def record_run(args: argparse.Namespace) -> RunResult | None:
         workshop = Workshop(on_event=view)
         options = run_options(args, workshop.arch_of)
         if not args.dry_run:
-            return _run_all(workshop, options, MatrixRun(options, args.results / "runs", view))
+            matrix = MatrixRun(options, args.results / "runs", view)
+            return _run_all(workshop, options, matrix, kernel_args(args))
         prepared = [workshop.prepare(arch, options) for arch in options.arches]
     _print_commands(prepared)
     return None
 
 
-def _run_all(workshop: Workshop, options: RunOptions, matrix: MatrixRun) -> RunResult:
+def _run_all(
+    workshop: Workshop, options: RunOptions, matrix: MatrixRun, call: Sequence[str]
+) -> RunResult:
     try:
         prepared, errors = prepare_all(workshop, options)
     except BaseException:
         matrix.discard_when_empty()
         raise
+    write_call(matrix.folder, call)
     for arch, error in errors:
         matrix.note_error(arch, error)
     return matrix.run(prepared)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
+from harness.host.faults import hint_of
 from harness.model.errors import RigError
 from harness.vm.backlog import Backlog
 from harness.vm.timeline import Timeline
@@ -197,7 +198,8 @@ class Channel(_Spawn):
 
     def _taken(self, size_b: int, timeout_s: float | None) -> bytes:
         if self._failure is not None:
-            raise RigError(f"channel {self.name}: {self._failure}") from self._failure
+            hint = hint_of(self._failure)
+            raise RigError(f"channel {self.name}: {self._failure}", hint=hint) from self._failure
         return self._backlog.take(size_b, timeout_s)
 
     def _forget_old_text(self) -> None:

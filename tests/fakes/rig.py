@@ -1,7 +1,7 @@
 """The command line over a rig without a compiler, a distribution and a QEMU: all else is real.
 
 `python -m tests.fakes.rig run …` is `harness run …`, but for three things: the selftests are those
-of a script, the userland is one file, and QEMU is `fake_guest.py`, which plays what the script says.
+of a script, the userland is one file, and QEMU is `fake_guest.py`, which plays what it says.
 A `Rig` makes the folders and the environment of such a call.
 """
 
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import harness.pipeline
@@ -85,20 +85,26 @@ def install() -> None:
 class Rig:
     """A folder with everything that a call needs: configs, cache, results, kernels."""
 
-    def __init__(self, folder: Path, tests: Faults, **script: object) -> None:
+    def __init__(
+        self, folder: Path, tests: Faults, *, shared: Path | None = None, **script: object
+    ) -> None:
+        """`shared` holds what several rigs may have in common: QEMU, and the cache."""
         self.folder = folder
+        shared = shared or folder
         self.results = folder / "results"
         self.data = folder / "data"
+        self.command: tuple[str, ...] = (sys.executable, "-m", "tests.fakes.rig")
         for made in ("state", "selftests", "userland/usr/bin"):
             (folder / made).mkdir(parents=True)
         (folder / "selftests" / PROGRAM).write_bytes(_DIALECT)
         (folder / "userland" / "usr" / "bin" / "true").write_bytes(b"")
         shutil.copytree(ROOT / "configs", self.data / "configs")
         shutil.copytree(ROOT / "selftests", self.data / "selftests")
-        qemu = folder / "qemu-fake"
-        qemu.write_text(_QEMU.format(python=sys.executable, root=str(ROOT)))
-        qemu.chmod(0o755)
-        script_path = folder / "script.json"
+        qemu = shared / "qemu-fake"
+        if not qemu.exists():
+            qemu.write_text(_QEMU.format(python=sys.executable, root=str(ROOT)))
+            qemu.chmod(0o755)
+        self.script = folder / "script.json"
         for arch in Arch:
             path = self.data / "configs" / "arches" / f"{arch}.toml"
             lines = [
@@ -108,7 +114,7 @@ class Rig:
             ]
             lines += [
                 f'qemu_binaries = ["{qemu}"]',
-                f'extra_cmdline = ["fake_script={script_path}"]',
+                f'extra_cmdline = ["fake_script={self.script}"]',
             ]
             path.write_text("\n".join(lines) + "\n")
         lists = {
@@ -125,14 +131,14 @@ class Rig:
             "before_begin": [],
             "after_end": [],
         }
-        script_path.write_text(json.dumps(defaults | script))
+        self.script.write_text(json.dumps(defaults | script))
         self.environment = {
             **os.environ,
             "HARNESS_DATA": str(self.data),
-            "HARNESS_CACHE": str(folder / "cache"),
+            "HARNESS_CACHE": str(shared / "cache"),
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "1",
-            SCRIPT: str(script_path),
+            SCRIPT: str(self.script),
         }
 
     def kernel(self, arch: Arch = Arch.X86_64, **data: object) -> str:
@@ -145,10 +151,10 @@ class Rig:
         return f"{place / 'image'},{modules},{place / 'config'}"
 
     def argv(self, verb: str, *arguments: str) -> tuple[str, ...]:
-        return (sys.executable, "-m", "tests.fakes.rig", verb, *arguments)
+        return (*self.command, verb, *arguments)
 
     def call(
-        self, verb: str, *arguments: str, timeout_s: float = 60, **environment: str
+        self, verb: str, *arguments: str, timeout_s: float = 240, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end, in the rig's folder."""
         return subprocess.run(
@@ -179,16 +185,21 @@ class Rig:
         runs = self.results / "runs"
         return sorted(runs.iterdir()) if runs.is_dir() else []
 
-    def wait_for_event(self, kind: str, timeout_s: float = 30) -> None:
+    def wait_for_event(self, kind: str) -> None:
         """Wait until a run has noted something."""
+
+        def is_noted() -> bool:
+            logs = [log for run in self.runs() for log in run.glob("*/events.jsonl")]
+            return any(f'"kind": "{kind}"' in log.read_text() for log in logs)
+
+        self.wait_until(is_noted)
+
+    def wait_until(self, is_time: Callable[[], bool], timeout_s: float = 120) -> None:
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for run in self.runs():
-                for path in run.glob("*/events.jsonl"):
-                    if f'"kind": "{kind}"' in path.read_text():
-                        return
+        while not is_time():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout_s} s")
             time.sleep(0.02)
-        raise TimeoutError(f"no {kind} within {timeout_s} s")
 
     def processes(self) -> list[str]:
         """Command lines of the guests of this rig that still run."""
@@ -198,7 +209,7 @@ class Rig:
                 words = path.read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
-            if str(self.folder / "qemu-fake") in words:
+            if any(f"fake_script={self.script}" in word for word in words):
                 found.append(" ".join(words))
         return found
 
