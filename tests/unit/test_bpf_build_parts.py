@@ -228,9 +228,12 @@ def test_a_compiler_tells_where_it_searches() -> None:
 
 
 def test_clang_gets_a_target_for_programs_and_none_for_objects() -> None:
-    script = clang_script("/usr/bin/clang-16", ("--target=aarch64-linux-gnu",))
+    script = clang_script(
+        "/usr/bin/clang-16", ("--target=aarch64-linux-gnu",), ("-m=t",), ("-o=b",)
+    )
     for_objects, for_programs = script.split("esac")
     assert "--target=aarch64-linux-gnu" not in for_objects
+    assert for_objects.rstrip().endswith("-Wno-error -o=b ;;")
     assert 'clang-16 --target=aarch64-linux-gnu "$@"' in for_programs
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 _ALL = ("alpha", "beta", "beta2", "light", "linked", "open1", "open2", "resolve_btfids")
 
-Build = Callable[[Path], SelftestsArtifact]
+Build = Callable[..., SelftestsArtifact]
 
 
 def _kernel(btf: Path | None) -> KernelArtifact:
@@ -54,8 +54,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     btf.write_bytes(b"\x9f\xeb\x01\x00")
     kernel = _kernel(btf)
 
-    def call(tree: Path) -> SelftestsArtifact:
-        cache = Cache(tmp_path / "cache")
+    def call(tree: Path, name: str = "cache") -> SelftestsArtifact:
+        cache = Cache(tmp_path / name)
         return build_selftests(_tree(tree), kernel, load_arch(kernel.arch), cache, events.append)
 
     return call
@@ -107,6 +107,13 @@ def test_a_warm_load_builds_nothing(build: Build, tree: Path) -> None:
     events.clear()
     assert build(tree) == first
     assert events == []
+
+
+def test_the_same_inputs_give_the_same_bytes_in_another_cache(build: Build, tree: Path) -> None:
+    first, second = build(tree), build(tree, "another/cache")
+    assert first.root != second.root
+    files = {path.name: path.read_bytes() for path in first.root.iterdir() if path.is_file()}
+    assert {p.name: p.read_bytes() for p in second.root.iterdir() if p.is_file()} == files
 
 
 def test_the_source_tree_is_never_written_to(build: Build, tree: Path) -> None:

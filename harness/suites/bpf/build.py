@@ -25,7 +25,7 @@ from harness.suites.bpf.build_workshop import BuildInputs
 from harness.suites.bpf.sysroot import target_sysroot
 from harness.suites.bpf.toolchain import known_toolchain
 
-_RECIPE = "1"
+_RECIPE = "2"
 """Raise it when the same inputs are built into something else."""
 
 _MANIFEST = "manifest.json"

@@ -12,7 +12,7 @@ from harness.host.command import run_lines
 from harness.packages.elf import section_headers
 from harness.suites.bpf.build_errors import target_failures, telling_line
 from harness.suites.bpf.build_workshop import BuildInputs
-from harness.suites.bpf.build_wrappers import quiet_environment
+from harness.suites.bpf.build_wrappers import path_maps, quiet_environment
 
 # `obj-m += bpf_testmod.o`, `MODULES = bpf_testmod.ko bpf_test_no_cfi.ko`
 _MAKES = r"\b{name}\.k?o\b"
@@ -36,7 +36,7 @@ def build_module(
     if not built.is_file():
         kdir = _with_types(inputs.headers, inputs.btf, work / "kdir")
         lines: list[str] = []
-        argv = _argv(kdir, folder, inputs)
+        argv = (*_argv(kdir, folder, inputs), _flags(work, inputs.headers))
         status = run_lines(argv, lines.append, log=log, env=quiet_environment())
         if not built.is_file() or status != 0:
             failures = target_failures(lines, folder)
@@ -54,6 +54,11 @@ def _argv(kdir: Path, folder: Path, inputs: BuildInputs) -> tuple[str, ...]:
         f"CC={tools.target_cc}", f"HOSTCC={tools.host_cc}", f"PAHOLE={tools.pahole}",
         f"RESOLVE_BTFIDS={inputs.tools.resolve_btfids}", "modules",
     )  # fmt: skip
+
+
+def _flags(work: Path, headers: Path) -> str:
+    """Keep this build's own paths out of the module: they would change its build-id."""
+    return "KCFLAGS=" + " ".join(path_maps({work: "linux", headers.parent: "headers"}))
 
 
 def _folder_of(name: str, selftests: Path) -> Path | None:

@@ -14,7 +14,12 @@ from harness.model.events import Event, PhaseEnded, PhaseStarted
 from harness.model.kernel import SourceTree
 from harness.suites.bpf.build_errors import target_failures, telling_line
 from harness.suites.bpf.build_tree import copy_tree
-from harness.suites.bpf.build_wrappers import cc_script, quiet_environment, write_script
+from harness.suites.bpf.build_wrappers import (
+    cc_script,
+    path_maps,
+    quiet_environment,
+    write_script,
+)
 from harness.suites.bpf.toolchain import Toolchain, check_host_libraries
 
 _RECIPE = "1"
@@ -59,7 +64,9 @@ def host_tools(
         on_event(PhaseStarted(arch=arch_spec.arch, phase=phase, detail="bpftool for this host"))
         work = folder / "work"
         copy_tree(source, work)
-        cc = write_script(folder / "cc", cc_script((toolchain.host_cc,), work))
+        cc = write_script(
+            folder / "cc", cc_script((toolchain.host_cc,), path_maps({work: "linux"}))
+        )
         libbpf = _build_bpftool(work, folder, toolchain, cc, jobs=jobs)
         _build_resolve_btfids(work, libbpf, folder, toolchain, cc, jobs=jobs)
         shutil.copy2(folder / "bpftool-out/bootstrap/bpftool", folder / "bpftool")

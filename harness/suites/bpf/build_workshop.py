@@ -15,6 +15,7 @@ from harness.suites.bpf.build_wrappers import (
     cc_script,
     clang_script,
     cross_environment,
+    path_maps,
     quiet_environment,
     write_script,
 )
@@ -90,10 +91,23 @@ def _compilers(folder: Path, tree: Path, inputs: BuildInputs) -> tuple[Path, Pat
     root = (f"--sysroot={inputs.sysroot}",) if inputs.sysroot else ()
     command = (inputs.toolchain.target_cc, *root)
     target = (f"--target={inputs.arch_spec.gnu_triple}", *root)
+    maps = path_maps({tree: "linux"} | ({inputs.sysroot: "sysroot"} if inputs.sysroot else {}))
+    clang = inputs.toolchain.clang
+    script = clang_script(clang, target, maps, _object_flags(clang, maps))
     return (
-        write_script(folder / "cc", cc_script(command, tree)),
-        write_script(folder / "clang", clang_script(inputs.toolchain.clang, target)),
+        write_script(folder / "cc", cc_script(command, maps)),
+        write_script(folder / "clang", script),
     )
+
+
+def _object_flags(clang: str, maps: tuple[str, ...]) -> tuple[str, ...]:
+    """Flags that keep this build's own paths out of BPF objects; () where clang has none.
+
+    It writes lines of the sources into BTF, and finds them again only when they are embedded.
+    """
+    flags = ("-gembed-source", *maps)
+    probe = (clang, "-g", *flags, "-target", "bpf", "-x", "c", "-c", "-o", os.devnull, os.devnull)
+    return flags if run(probe, check=False).status == 0 else ()
 
 
 def system_includes(said: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ of a newer compiler is no error, and nobody in the guest reads debug sections.
 
 import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.model.arch import ArchSpec
@@ -18,23 +18,29 @@ _EMPTIED = (
 )  # fmt: skip
 
 
-def cc_script(command: Iterable[str], tree: Path) -> str:
-    """A C compiler whose warnings are no errors, and whose programs do not tell where `tree` is."""
-    last = shlex.join(("-Wno-error", "-g0", f"-ffile-prefix-map={tree}=linux"))
+def path_maps(places: Mapping[Path, str]) -> tuple[str, ...]:
+    """Flags that let programs name files below these folders by a name that is the same always."""
+    return tuple(f"-ffile-prefix-map={place}={name}" for place, name in places.items())
+
+
+def cc_script(command: Iterable[str], maps: Iterable[str]) -> str:
+    """A C compiler whose warnings are no errors, and whose programs have no debug sections."""
+    last = shlex.join(("-Wno-error", "-g0", *maps))
     return f'#!/bin/sh\nexec {shlex.join(command)} "$@" {last}\n'
 
 
-def clang_script(clang: str, target: Iterable[str]) -> str:
-    """A clang for BPF objects, and for everything else a cross compiler.
-
-    BPF objects keep their paths: clang reads the sources again to write their lines into BTF.
-    """
+def clang_script(
+    clang: str, target: Iterable[str], maps: Iterable[str], object_flags: Iterable[str]
+) -> str:
+    """A clang for BPF objects, and for everything else a cross compiler."""
+    last = shlex.join(("-Wno-error", *maps))
     return (
         "#!/bin/sh\n"
         'for word; do\n  case "$word" in\n'
-        f'    bpf|bpfel|--target=bpf*) exec {shlex.quote(clang)} "$@" -Wno-error ;;\n'
+        f'    bpf|bpfel|--target=bpf*) exec {shlex.quote(clang)} "$@" '
+        f"{shlex.join(('-Wno-error', *object_flags))} ;;\n"
         "  esac\ndone\n"
-        f'exec {shlex.join((clang, *target))} "$@" -Wno-error\n'
+        f'exec {shlex.join((clang, *target))} "$@" {last}\n'
     )
 
 
