@@ -198,6 +198,8 @@ def test_our_own_files_are_sound() -> None:
     settings = load_bpf_settings()
     assert set(settings.profile) >= {"quick", "full"}
     assert load_denials() == ()
+    patterns = [pattern for entry in settings.budget for pattern in entry.cases]
+    assert len(set(patterns)) == len(patterns), "only the first of two budgets would count"
 
 
 def test_unknown_key_of_the_settings_is_the_users_mistake() -> None:
