@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_LINES = 400
+TEST_LINES = 600  # of tests and fakes: a room's promises stand together
 FUNCTION_LINES = 60
 CODE_FOLDERS = ("harness", "selftests", "setup", "tests")
 
@@ -76,7 +77,11 @@ def test_shell_scripts_pass_shellcheck() -> None:
 
 def test_modules_are_short() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
-    too_long = [f"{path}: {n} lines" for path, n in lengths.items() if n > MODULE_LINES]
+    too_long = [
+        f"{path}: {n} lines"
+        for path, n in lengths.items()
+        if n > (TEST_LINES if path.is_relative_to(ROOT / "tests") else MODULE_LINES)
+    ]
     assert not too_long, "\n".join(too_long)
 
 
