@@ -330,10 +330,12 @@ class MatrixRun:
         with self._lock:
             self._cells.append(cell)
         try:
-            record = cell.run()
+            chosen = (*self._options.programs, *self._options.only)
+            record = dataclasses.replace(cell.run(), selection=chosen)
         finally:
             log.close()
-        write_record(folder / RECORD_NAME, record)
+        promised = {item.case for batch in prepared.plan.batches for item in batch.cases}
+        write_record(folder / RECORD_NAME, record, planned=promised)
         if cell.error is not None:
             self.note_error(prepared.plan.arch, cell.error)
         return record

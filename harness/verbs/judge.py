@@ -24,6 +24,7 @@ from harness.store.calls import read_call
 from harness.store.cell_errors import read_cell_errors
 from harness.store.records import RECORD_NAME, read_record
 from harness.store.runs import list_runs, record_paths
+from harness.triage.across import tag_across
 from harness.triage.cause import CauseTable, load_causes
 from harness.triage.compare import compare_records
 from harness.triage.exceptions import (
@@ -142,7 +143,7 @@ def compared(
         )
         records.append(record)
         comparisons.append(compare_records(record, base_512, base_s9, rules))
-    return tuple(records), tuple(comparisons)
+    return tuple(records), tag_across(comparisons, book.causes)
 
 
 class _LogReader:
