@@ -9,7 +9,6 @@ from harness.model.record import Ending
 from harness.run.death import Death
 
 STOPPED = "the run was stopped"
-_STILL_TALKING_S = 15.0
 _STDERR_LINES = 8
 
 
@@ -24,10 +23,10 @@ def boot_error(
     folder: Path,
     stderr: Sequence[str],
     has_spoken: bool,
-    silent_s: float,
+    is_silent: bool,
     after_s: float,
 ) -> HarnessError:
-    """The error of a boot that ended so, `after_s` after its start.
+    """The error of a boot that ended so, `after_s` after its start; `is_silent`: for long.
 
     The kernel is at fault only where it said something and then died or fell silent: a rig that
     kills QEMU, and a host on which the guest is merely slow, prove nothing against it.
@@ -44,7 +43,7 @@ def boot_error(
     hint = f"see {folder / 'console.log'}"
     if death.ending is Ending.QEMU_DIED:
         return RigError(where, hint=hint, evidence=death.evidence)
-    if death.ending is Ending.HUNG and silent_s < _STILL_TALKING_S:
+    if death.ending is Ending.HUNG and not is_silent:
         return RigError(
             f"{where}, and its console was still talking",
             hint=f"give a slow host more time with --budget-factor; {hint}",

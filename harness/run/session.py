@@ -6,7 +6,6 @@ owns the processes and sockets. Nothing here knows what a program's output means
 
 import math
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from pathlib import Path
 
 from harness.guest.wire import Begin, Damage, End, Line, Wire
 from harness.model.errors import HarnessError, RigError
-from harness.model.record import Ending
-from harness.run.boot_error import STOPPED, RunStopped, boot_error
+from harness.run.boot_error import boot_error
 from harness.run.budget import Limits
-from harness.run.death import Death, GuestGone, is_ending, judge
+from harness.run.death import Death, GuestGone
 from harness.run.kernel_log import ConsoleReader, KernelLog, Nobody
+from harness.run.vitals import LONGEST, Vitals
 from harness.vm.console import ChannelClosed, ChannelStuck
 from harness.vm.guest_vm import VirtualMachine
 from harness.vm.machine import MachineSpec
@@ -27,9 +26,8 @@ from harness.vm.qemu import QemuBinary
 Item = Begin | End | Line | Damage
 
 _GLANCE_S = 0.25
-_SETTLE_S = 2.0
-_LONGEST = 4
-"""Times the usual, for last words of a console that still speaks."""
+_SILENCE = 4
+"""A console is silent when nothing came for a fourth of the time that a boot may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,61 +68,46 @@ class Session:
         self.patience_s = self._limits.answer_s
         """How long the agent may take to answer."""
         self._clock = clock
+        self._boot_since = clock()
+        self._boot_limit_s = self._limits.boot_s
         self._nonce = secrets.token_hex(8)
         self._sequence = 0
         self._wire = Wire(self._nonce)
-        self._interrupted = threading.Event()
-        self._is_starting = False
-        self._sign_since: float | None = None
-        self._death: Death | None = None
+        self._vitals = Vitals(
+            self.vm, self.log, last_words_s=self._limits.last_words_s, clock=clock
+        )
 
     # -- life ------------------------------------------------------------------------------------
 
     def start(self, timeout_s: float) -> Hello:
         """Start the machine and wait until the agent has said hello.
 
-        Raises RigError when not one byte came from the guest, when QEMU died, or when the guest was
-        merely slow; KernelError when it spoke and did not reach its agent within `timeout_s`.
+        One that still speaks then is slow, and gets up to four times as long. Raises RigError when
+        not one byte came from the guest, when QEMU died, or when the guest was merely slow;
+        KernelError when it spoke and did not reach its agent.
         """
-        begin = self._clock()
-        self._start_machine()
+        begin = self._boot_since = self._clock()
+        self._boot_limit_s = timeout_s
+        self._vitals.start()
         try:
-            self.hello = self._greet(begin + timeout_s)
+            self._await_ready()
+            self.hello = self._greet(max(begin + timeout_s, self._clock() + self.patience_s))
         except GuestGone as gone:
-            raise self._boot_error(gone.death, begin) from None
+            raise self._boot_error(gone.death) from None
         return self.hello
 
     def calibrate(self, timeout_s: float = 60.0) -> float:
         """Milliseconds that the agent's fixed loop takes in this guest. Raises as `start` does."""
-        begin = self._clock()
         try:
             (text,) = self._ask("calibrate", timeout_s=timeout_s)[:1] or [""]
             self.calibration_ms = self._number(text)
         except GuestGone as gone:
-            raise self._boot_error(gone.death, begin) from None
+            raise self._boot_error(gone.death) from None
         return self.calibration_ms
-
-    def _start_machine(self) -> None:
-        self._is_starting = True
-        try:
-            if not self._interrupted.is_set():
-                self.vm.start()
-        except RigError:
-            if not self._interrupted.is_set():
-                raise
-        finally:
-            self._is_starting = False
-        if self._interrupted.is_set():
-            raise RunStopped(STOPPED)
 
     def interrupt(self) -> None:
         """End the guest at once, from any thread: who waits for it learns that it was stopped."""
-        self._interrupted.set()
-        self.vm.kill()
-        deadline = self._clock() + _SETTLE_S
-        while self._is_starting and self._clock() < deadline:
-            time.sleep(0.02)
-            self.vm.kill()  # the machine may have been made in this moment
+        self._vitals.interrupt()
 
     def power_off(self, timeout_s: float = 5.0) -> Death | None:
         """Ask the guest to go, then make it go. Returns its death, when that is not what was asked.
@@ -132,16 +115,13 @@ class Session:
         All that it had said is in the logs then.
         """
         try:
-            if self._death is None and not self._is_told_by_qemu():
+            if self._vitals.death is None and not self._vitals.is_told_by_qemu:
                 self._switch_off(timeout_s)
         except (ChannelClosed, ChannelStuck):
             pass  # it is made to go
         finally:
             self.abandon()
-        if self._death is not None:
-            return None
-        death = judge(self.log.watch, self.vm.monitor_events(), None, ())
-        return death if death is not None and death.ending is Ending.PANICKED else None
+        return self._vitals.panic()
 
     def _switch_off(self, timeout_s: float) -> None:
         deadline = self._clock() + timeout_s
@@ -152,10 +132,7 @@ class Session:
 
     def abandon(self) -> None:
         """End the machine at once, whatever it does. Harmless the second time."""
-        try:
-            self.vm.close()
-        finally:
-            self.log.finish()
+        self._vitals.close()
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -186,101 +163,58 @@ class Session:
 
         Raises GuestGone once the guest is dead and all that it had said is read.
         """
+        vitals = self._vitals
         try:
-            chunk = self.vm.output.read_chunk(timeout_s)
+            chunk = self.vm.output.read_chunk(timeout_s) if vitals.may_read_on else b""
         except ChannelClosed:
             rest = [_torn(item) for item in self._wire.finish()]
             if rest:
                 return rest
-            raise self._gone("the output port closed", is_closed=True) from None
+            raise vitals.gone("the output port closed", is_closed=True) from None
         if chunk:
             return list(self._wire.feed(chunk))
-        if self._death is None and self._is_past_hope():
+        if not vitals.may_read_on or (vitals.death is None and vitals.is_past_hope()):
             return self._doubted()
         return []
-
-    # -- death -----------------------------------------------------------------------------------
-
-    def _shows_death(self) -> bool:
-        """Whether anything says that the guest is dying. Its end may take a moment more."""
-        return (
-            self._interrupted.is_set()
-            or self.log.watch.ending is not None
-            or self._is_told_by_qemu()
-        )
-
-    def _is_told_by_qemu(self) -> bool:
-        return self.vm.poll() is not None or any(map(is_ending, self.vm.monitor_events()))
-
-    def _is_past_hope(self) -> bool:
-        """Whether a sign of death is so old that its end should have come."""
-        if not self._shows_death():
-            self._sign_since = None
-            return False
-        if self._sign_since is None:
-            self._sign_since = self._clock()
-        limit_s, now = self._limits.last_words_s, self._clock()
-        age_s, silent_s = now - self._sign_since, now - self.log.last_heard
-        is_late = age_s >= limit_s and (silent_s >= limit_s / 2 or age_s >= _LONGEST * limit_s)
-        return is_late or self._interrupted.is_set()
 
     def _doubted(self) -> list[Item]:
         """An end that should have come has not: ask the guest, where only its log speaks of it."""
         claim = self.log.watch.what
-        if self._interrupted.is_set() or self._is_told_by_qemu():
-            raise self._gone("QEMU does not end")
-        self._sign_since = None  # the answer may take as long again
+        if self._vitals.is_interrupted or self._vitals.is_told_by_qemu:
+            raise self._vitals.gone("QEMU does not end")
+        self._vitals.hope_again()
         self._ask("ping", timeout_s=self.patience_s)
         self.log.watch.dismiss()
         return [Damage(f"the kernel log speaks of an end, and the guest lives: {claim}", b"")]
 
-    def _gone(self, otherwise: str, *, is_closed: bool = False) -> GuestGone:
-        """End the machine, when it has not ended, and say how it died: `otherwise` without a sign.
-
-        `is_closed`: a port has ended, so QEMU will. The console is complete then, and the output
-        port still to be read.
-        """
-        if self._death is None:
-            is_going = is_closed or self._shows_death()
-            if is_going and not self._interrupted.is_set():  # its last words are on the way
-                self.vm.wait(self._limits.last_words_s)
-            self._death = self._autopsy(otherwise)
-        return GuestGone(self._death)
-
-    def _autopsy(self, otherwise: str) -> Death:
-        status = self.vm.poll()
-        self.vm.kill()
-        if self.vm.monitor.is_connected:
-            self.vm.monitor.wait_death(_SETTLE_S)
-        self.vm.console.close()
-        self.log.finish()
-        if self._interrupted.is_set():
-            return Death(ending=Ending.KILLED, what=STOPPED)
-        watch, stderr = self.log.watch, self.vm.stderr_text().splitlines()
-        death = judge(watch, self.vm.monitor_events(), status, stderr)
-        return death or Death(ending=Ending.HUNG, what=otherwise, evidence=watch.evidence)
-
-    def _boot_error(self, death: Death, since: float) -> HarnessError:
-        now = self._clock()
+    def _boot_error(self, death: Death) -> HarnessError:
         return boot_error(
             death,
             arch=self.vm.spec.arch_spec.arch,
             folder=self.vm.folder,
             stderr=self.vm.stderr_text().splitlines(),
             has_spoken=self.log.watch.has_spoken,
-            silent_s=now - self.log.last_heard,
-            after_s=now - since,
+            is_silent=self._is_silent(),
+            after_s=self._clock() - self._boot_since,
         )
+
+    def _is_silent(self) -> bool:
+        return self._clock() - self.log.last_heard >= self._boot_limit_s / _SILENCE
 
     # -- wire ------------------------------------------------------------------------------------
 
+    def _await_ready(self) -> None:
+        limit_s = self._boot_limit_s
+        while self._glance(_GLANCE_S) != "@kh ready":
+            age_s = self._clock() - self._boot_since
+            if age_s >= limit_s and (self._is_silent() or age_s >= LONGEST * limit_s):
+                raise self._vitals.gone("its agent said nothing")
+
     def _greet(self, deadline: float) -> Hello:
-        while self._control_line(deadline) != "@kh ready":
-            pass
         self._send(f"{self._nonce} hello", deadline)
         words = self._answer("hello", deadline)
         if len(words) < 5:
-            raise self._gone(f"the agent's hello is not whole: {' '.join(words)}")
+            raise self._vitals.gone(f"the agent's hello is not whole: {' '.join(words)}")
         return Hello(
             release=words[0],
             machine=words[1],
@@ -301,9 +235,9 @@ class Session:
         try:
             self.vm.control.send_line(request, max(0.0, deadline - self._clock()))
         except ChannelClosed:
-            raise self._gone("the control port closed", is_closed=True) from None
+            raise self._vitals.gone("the control port closed", is_closed=True) from None
         except ChannelStuck:
-            raise self._gone("the guest takes no input") from None
+            raise self._vitals.gone("the guest takes no input") from None
 
     def _answer(self, tag: str, deadline: float, out: list[str] | None = None) -> list[str]:
         """Words after the frame's tag (and after its verb, for a numbered request)."""
@@ -329,15 +263,20 @@ class Session:
         while True:
             left_s = deadline - self._clock()
             if left_s <= 0:
-                raise self._gone("the agent did not answer in time")
-            try:
-                line = self.vm.control.read_line(min(left_s, _GLANCE_S))
-            except ChannelClosed:
-                raise self._gone("the control port closed", is_closed=True) from None
-            if line is not None and not self._interrupted.is_set():
+                raise self._vitals.gone("the agent did not answer in time")
+            line = self._glance(min(left_s, _GLANCE_S))
+            if line is not None:
                 return line
-            if self._is_past_hope():
-                raise self._gone("the agent did not answer in time")
+
+    def _glance(self, timeout_s: float) -> str | None:
+        """A line of the control port, if one comes soon. Raises GuestGone."""
+        try:
+            line = self.vm.control.read_line(timeout_s)
+        except ChannelClosed:
+            raise self._vitals.gone("the control port closed", is_closed=True) from None
+        if self._vitals.is_interrupted or (line is None and self._vitals.is_past_hope()):
+            raise self._vitals.gone("the agent did not answer in time")
+        return line
 
     def _number(self, text: str) -> float:
         """A number that the agent told. A guest that tells nonsense there is given up."""
@@ -346,7 +285,7 @@ class Session:
         except ValueError:
             number = math.nan
         if not 0 <= number < 1e12:
-            raise self._gone(f"the agent told no number: {text[:80]!r}")
+            raise self._vitals.gone(f"the agent told no number: {text[:80]!r}")
         return number
 
 

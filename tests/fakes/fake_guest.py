@@ -454,6 +454,16 @@ def slow(guest: FakeGuest) -> None:
         time.sleep(0.05)
 
 
+def late_boot(guest: FakeGuest) -> None:
+    """It takes longer than a boot may, and its console says all the time that it is at it."""
+    guest.say(BANNER)
+    for _ in range(25):
+        guest.say("[    1.000000] still unpacking\n")
+        time.sleep(0.1)
+    threading.Thread(target=guest.get_ready, daemon=True).start()
+    guest.serve()
+
+
 def no_init(guest: FakeGuest) -> None:
     guest.say(BANNER + NO_ROOT)
     guest.go("guest-reset")
@@ -488,7 +498,7 @@ def deaf_after_hello(guest: FakeGuest) -> None:
 BOOTS: dict[str, Callable[[FakeGuest], None]] = {
     function.__name__: function
     for function in (
-        boots, never_ready, slow, no_init, no_output, ends_silently, killed_in_boot,
+        boots, never_ready, slow, late_boot, no_init, no_output, ends_silently, killed_in_boot,
         deaf_after_hello,
     )
 }  # fmt: skip

@@ -104,7 +104,12 @@ def case(name: str) -> CaseId:
 
 
 def fake_plan(
-    names: Sequence[str], *, batches: int = 1, budget_s: float = 1.0, own_vm: Sequence[int] = ()
+    names: Sequence[str],
+    *,
+    arch: Arch = Arch.X86_64,
+    batches: int = 1,
+    budget_s: float = 1.0,
+    own_vm: Sequence[int] = (),
 ) -> Plan:
     """A plan over these tests, in order, split into so many batches; `own_vm` holds indexes."""
     size = -(-len(names) // batches)
@@ -113,7 +118,7 @@ def fake_plan(
         for number, name in enumerate(names, 1)
     ]
     return Plan(
-        arch=Arch.X86_64,
+        arch=arch,
         suite="bpf",
         profile="fake",
         batches=tuple(
@@ -193,17 +198,37 @@ def fake_run(
     path.write_text(json.dumps(defaults | script))
     cell_folder = folder / "cell"
     cell_folder.mkdir()
-    plan = plan or fake_plan(list(tests), budget_s=budget_s)
+    return new_run(
+        cell_folder,
+        plan or fake_plan(list(tests), budget_s=budget_s),
+        fake_setup(folder, f"fake_script={path}"),
+        hooks or fake_hooks(),
+        limits=limits,
+        retries=retries,
+    )
+
+
+def new_run(
+    folder: Path,
+    plan: Plan,
+    setup: GuestSetup,
+    hooks: SuiteHooks,
+    *,
+    limits: Limits | None = None,
+    retries: int = 0,
+) -> Run:
+    """A cell of any guest, with its event log."""
+    names = tuple(item.case.path[1] for batch in plan.batches for item in batch.cases)
     events: list[Event] = []
     request = CellRequest(
         run_id="20261122-153012-4f1a",
         started_utc="2026-11-22T15:30:12Z",
-        folder=cell_folder,
-        setup=fake_setup(folder, f"fake_script={path}"),
+        folder=folder,
+        setup=setup,
         selftests=SelftestsArtifact(
-            arch=Arch.X86_64,
+            arch=plan.arch,
             root=Path("/artifacts"),
-            runners=(RunnerListing(program=PROGRAM, tests=tuple(tests)),),
+            runners=(RunnerListing(program=PROGRAM, tests=names),),
             not_built=(),
             source_sha256="",
             source_name="fake",
@@ -211,12 +236,12 @@ def fake_run(
             compiler="none",
         ),
         plan=plan,
-        hooks=hooks or fake_hooks(),
-        limits=limits,
+        hooks=hooks,
+        limits=limits or Limits(),
         retries=retries,
     )
-    log = EventLog(cell_folder / "events.jsonl")
-    return Run(CellRun(request, log, events.append), plan, cell_folder, log, events)
+    log = EventLog(folder / "events.jsonl")
+    return Run(CellRun(request, log, events.append), plan, folder, log, events)
 
 
 def execute(run: Run) -> Run:

@@ -42,15 +42,18 @@ def test_qemus_own_words_are_the_evidence(tmp_path: Path) -> None:
     assert run.cell.error.evidence == ("fake: rom check and register reset failed",)
 
 
-def test_a_guest_that_fell_silent_is_the_kernels_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.run.boot_error._STILL_TALKING_S", 0.5)
+def test_a_guest_that_fell_silent_is_the_kernels_fault(tmp_path: Path) -> None:
     run = execute(fake_run(tmp_path, TWO, boots=["never_ready"], limits=QUICK))
     assert type(run.cell.error) is KernelError
     assert run.cell.error.evidence == (
         "[    0.000000] Linux version 5.14.0-fake (fake@fake) #1 SMP",
     )
+
+
+def test_a_guest_that_speaks_still_gets_more_time_than_one_that_does_not(tmp_path: Path) -> None:
+    run = execute(fake_run(tmp_path, {"alpha": "pass"}, boots=["late_boot"], limits=QUICK))
+    assert run.cell.error is None
+    assert run.outcomes()["alpha"] == "pass"
 
 
 def test_an_agent_that_falls_silent_after_hello_is_an_error_not_a_traceback(tmp_path: Path) -> None:

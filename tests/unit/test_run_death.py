@@ -116,21 +116,21 @@ def test_no_sign_is_no_death() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "has_spoken", "silent_s", "kind"),
+    ("ending", "has_spoken", "is_silent", "kind"),
     [
-        (Ending.PANICKED, True, 0, KernelError),
-        (Ending.REBOOTED, True, 0, KernelError),
-        (Ending.POWERED_OFF, True, 0, KernelError),
-        (Ending.HUNG, True, 100, KernelError),
-        (Ending.HUNG, True, 1, RigError),
-        (Ending.HUNG, False, 100, RigError),
-        (Ending.QEMU_DIED, True, 0, RigError),
-        (Ending.PANICKED, False, 0, RigError),
-        (Ending.KILLED, True, 0, RunStopped),
+        (Ending.PANICKED, True, False, KernelError),
+        (Ending.REBOOTED, True, False, KernelError),
+        (Ending.POWERED_OFF, True, False, KernelError),
+        (Ending.HUNG, True, True, KernelError),
+        (Ending.HUNG, True, False, RigError),
+        (Ending.HUNG, False, True, RigError),
+        (Ending.QEMU_DIED, True, False, RigError),
+        (Ending.PANICKED, False, False, RigError),
+        (Ending.KILLED, True, False, RunStopped),
     ],
 )
 def test_a_kernel_is_blamed_for_a_boot_only_where_it_spoke_and_died(
-    ending: Ending, has_spoken: bool, silent_s: float, kind: type[Exception]
+    ending: Ending, has_spoken: bool, is_silent: bool, kind: type[Exception]
 ) -> None:
     error = boot_error(
         Death(ending=ending, what="it died"),
@@ -138,7 +138,7 @@ def test_a_kernel_is_blamed_for_a_boot_only_where_it_spoke_and_died(
         folder=Path("vm1"),
         stderr=("qemu: hm",),
         has_spoken=has_spoken,
-        silent_s=silent_s,
+        is_silent=is_silent,
         after_s=120,
     )
     assert type(error) is kind
