@@ -133,6 +133,11 @@ class Engine:
         guest = self._guest_for(batch)
         self._runs += 1
         run_id, after, self._latest_run = f"r{self._runs}", self._latest_run, f"r{self._runs}"
+        setting = Setting(
+            guest=guest.vm.folder.name,
+            fresh_vm=not after and len(cases) == 1,
+            is_retry=is_retry,
+        )
         execution = Execution(
             guest,
             self._recorder,
@@ -142,11 +147,7 @@ class Engine:
             program=batch.program,
             cases=cases,
             budgets=self._budgets,
-            setting=Setting(
-                guest=guest.vm.folder.name,
-                fresh_vm=not after and len(cases) == 1,
-                is_retry=is_retry,
-            ),
+            setting=setting,
             is_fresh=not after,
             clock=self._clock,
         )
@@ -156,7 +157,9 @@ class Engine:
             raise RunStopped(STOPPED)
         if execution.victim is not None and not is_retry:
             ending = execution.death.ending if execution.death else None
-            self._victims.append((batch, execution.victim, ending))
+            # One that was out of time alone in its guest would be so again.
+            if ending is not None or not setting.fresh_vm:
+                self._victims.append((batch, execution.victim, ending))
         return execution
 
     def _to_try_again(self) -> Sequence[tuple[Batch, PlannedCase, Ending | None]]:

@@ -243,12 +243,11 @@ class Execution:
     def _bury(self, death: Death) -> None:
         """The guest died: keep what it had said, settle the case in flight."""
         self.death = death
-        with suppress(GuestGone):
-            while True:  # until all is read; the guest is dead, there is an end of it
-                if end := self._take(self._guest.poll(_POLL_S)):
-                    self._end(end.status)
-                    self._tell(death, self._place_text())
-                    return
+        end = self._read_rest()
+        if end is not None:
+            self._end(end.status)
+            self._tell(death, self._place_text())
+            return
         # Who was in flight is the reader's to say before it ends: a result that it holds back
         # was said, and the guest died in the next case.
         case = self._current
@@ -260,6 +259,18 @@ class Execution:
             self._blame(case, death)
         if self.has_begun:
             self._answer_one(death.what)
+
+    def _read_rest(self) -> End | None:
+        """Take what a dead guest had said; returns the end of the process, when it said that."""
+        deadline = self._clock() + _DRAIN_S
+        with suppress(GuestGone):
+            while self._clock() < deadline:
+                items = self._guest.poll(_POLL_S)
+                if end := self._take(items):
+                    return end
+                if items:
+                    deadline = self._clock() + _DRAIN_S
+        return None
 
     def _tell(self, death: Death, during: str) -> None:
         if death.ending is not Ending.KILLED:

@@ -41,7 +41,7 @@ FAULTS = {
     "panic": Fault("echo c >/proc/sysrq-trigger; sleep 60", "crash", Ending.PANICKED, "panic"),
     "after_panic": Fault("test $(cut -d. -f1 /proc/uptime) -lt 60", "pass"),
     "reboot": Fault("echo b >/proc/sysrq-trigger; sleep 60", "crash", Ending.REBOOTED),
-    "power_off": Fault("poweroff -f; sleep 60", "crash", Ending.POWERED_OFF),
+    "power_off": Fault("echo o >/proc/sysrq-trigger; sleep 60", "crash", Ending.POWERED_OFF),
     "init_is_unkillable": Fault("kill -KILL 1", "pass"),
     "agent_killed": Fault(
         "kill -KILL $(pgrep -f harness/agent); sleep 60", "crash", Ending.POWERED_OFF

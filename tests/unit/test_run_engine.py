@@ -168,6 +168,12 @@ def test_a_case_that_is_out_of_time_is_tried_after_those_that_kill(tmp_path: Pat
     assert "1 cases that cost a guest not tried again" in run.problems()
 
 
+def test_a_case_that_was_out_of_time_alone_is_not_tried_again(tmp_path: Path) -> None:
+    run = execute(fake_run(tmp_path, {"one": "hang"}, retries=2, budget_s=0.6))
+    (attempt,) = run.attempts("one")
+    assert (attempt.outcome, attempt.fresh_vm) == (Outcome.TIMEOUT, True)
+
+
 def test_a_process_that_crashes_is_not_tried_again(tmp_path: Path) -> None:
     run = execute(fake_run(tmp_path, {"one": "segv", "two": "exits"}, retries=5))
     assert [len(run.attempts(name)) for name in ("one", "two")] == [1, 1]
