@@ -28,7 +28,7 @@ _OWN_HEADERS = ("linux", "uapi/linux", "trace/events")
 _MAKEFILES = ("Kbuild", "Makefile")
 _MAX_MISFITS = 200
 _ORIGINAL = "Kbuild.original"
-# /work/fs/btrfs/inode.c:6441:12: error: initialization of … from incompatible pointer type
+# /src/fs/btrfs/inode.c:6441:12: error: initialization of … from incompatible pointer type
 _ERROR = re.compile(r"(?P<where>[^\s:]+:\d+)(?::\d+)?: (?:fatal )?error: (?P<what>.+)")
 _UNDEFINED = re.compile(r"ERROR: (?:modpost: )?(?P<what>\"[^\"]+\" \[[^\]]+\] undefined!)")
 
