@@ -5,7 +5,7 @@
 # --gate` after `make setup`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gate test lint bench doctor lock clean distclean
+.PHONY: help setup gate test faults lint bench doctor lock clean distclean
 
 VENV := .venv/bin
 # More for `make gate`, as in: make gate ARGS='--arch aarch64 --kernel my.deb'
@@ -22,7 +22,10 @@ gate: setup ## the main job: run the candidate on both architectures, compare, g
 	printf 'exit status %s\n' $$status; exit $$status
 
 test: setup ## all tests of the harness, the ones with real guests last
-	@$(VENV)/python -m pytest -m 'not bench' $(ARGS)
+	@$(VENV)/python -m pytest -m 'not bench and not faults' $(ARGS)
+
+faults: setup ## plant faults in real guests of both architectures: panics, hangs, floods, …
+	@$(VENV)/python -m pytest -m faults tests/faults $(ARGS)
 
 lint: setup ## format, lint, types, import contracts, shell scripts: the same as in `make test`
 	@$(VENV)/python -m pytest -q tests/test_tools.py $(ARGS)
