@@ -4,11 +4,15 @@ A test function that takes the fixture `kernel_case`, in a module with `SUITE = 
 item for each planned case of each architecture. What pytest selected (`-k`, `--lf`, node ids) is
 run as a whole, many cases a process as always; each item waits for its own case. Nothing is asked
 of a guest during collection: the plan comes from the built programs.
+
+Every pytest session of an environment loads this file: what is heavy is imported when it is used.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,13 @@ import pytest
 
 from harness.model.arch import Arch
 from harness.model.case import CaseId, Outcome
-from harness.model.errors import HarnessError
+from harness.model.errors import ExitStatus, HarnessError
 from harness.model.text import inert, inert_line
 
 _FAILS = (Outcome.FAIL, Outcome.TIMEOUT, Outcome.CRASH, Outcome.LOST, Outcome.NOT_BUILT)
 _SKIPS = (Outcome.SKIP, Outcome.DENIED)
+
+Key = tuple[Arch, CaseId]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,23 +41,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--arch",
         action="append",
-        type=Arch,
-        choices=list(Arch),
-        help="architecture; may be repeated (default: both)",
+        type=_arch_named,
+        metavar="ARCH",
+        help=f"{' or '.join(Arch)}; may be repeated (default: both)",
     )
     group.addoption("--source", type=Path, help="kernel source tree of the selftests")
     group.addoption("--profile", default="quick", choices=["quick", "full"], help="quick or full")
     group.addoption("--results", type=Path, default=Path("results"), help="where runs/ is")
 
 
+def _arch_named(text: str) -> Arch:
+    if text not in list(Arch):
+        raise argparse.ArgumentTypeError(f"no such architecture: {text!r}: {' or '.join(Arch)}")
+    return Arch(text)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCase:
     """One case on one architecture; `check()` ends the test as the case ended in its guest."""
 
-    def __init__(self, arch: Arch, case: CaseId, outcome: Outcome, text: str) -> None:
-        self.arch = arch
-        self.case = case
-        self.outcome = outcome
-        self.text = text
+    arch: Arch
+    case: CaseId
+    outcome: Outcome
+    text: str
+    """What a person should know of it: why, which subtests, where the logs are."""
 
     def check(self) -> None:
         if self.outcome in _FAILS:
@@ -66,6 +79,7 @@ class Cells:
     """What the items of this session share: the plans, and the run once it has begun."""
 
     def __init__(self, config: pytest.Config) -> None:
+        """Prepare everything that a guest needs. Raises HarnessError."""
         from harness.pipeline import RunOptions, Workshop
         from harness.verbs.options import run_options
 
@@ -77,24 +91,26 @@ class Cells:
             program=[],
             only=[],
         )
+        self._named = named
         self._results: Path = config.getoption("--results")
-        self._workshop = Workshop()
-        self.options: RunOptions = run_options(named, self._workshop.arch_of)
+        workshop = Workshop(on_event=_teller(config))
+        self._options: RunOptions = run_options(named, workshop.arch_of)
         self._prepared = {
-            arch: self._workshop.prepare(arch, self.options) for arch in self.options.arches
+            arch: workshop.prepare(arch, self._options) for arch in self._options.arches
         }
-        self.selected: set[tuple[Arch, CaseId]] = set()
-        self._said: dict[tuple[Arch, CaseId], tuple[Outcome, str]] = {}
-        self._subtests: dict[tuple[Arch, CaseId], list[str]] = {}
+        self.selected: set[Key] = set()
+        self._said: dict[Key, tuple[Outcome, str]] = {}
+        self._subtests: dict[Key, list[str]] = {}
         self._news = threading.Condition()
         self._runner: threading.Thread | None = None
         self._matrix: Any = None
-        self._error: BaseException | None = None
+        self._errors: dict[Arch, HarnessError] = {}
+        self._fault: BaseException | None = None
         self._ended = False
 
-    def cases(self) -> Mapping[str, tuple[Arch, CaseId]]:
+    def cases(self) -> Mapping[str, Key]:
         """Every promised case by its item's id, those that were not built included."""
-        found: dict[str, tuple[Arch, CaseId]] = {}
+        found: dict[str, Key] = {}
         for arch, prepared in self._prepared.items():
             plan = prepared.plan
             planned = [item.case for batch in plan.batches for item in batch.cases]
@@ -102,20 +118,29 @@ class Cells:
                 found[f"{arch}-{case}"] = (arch, case)
         return found
 
-    def outcome_of(self, key: tuple[Arch, CaseId]) -> KernelCase:
-        """Wait for one case. Raises what stopped the run when that left it without outcome."""
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder; None while nothing has been run."""
+        return self._matrix.folder if self._matrix is not None else None
+
+    def outcome_of(self, key: Key) -> KernelCase:
+        """Wait for one case. A kernel that cannot run it fails it; a rig's failure is raised."""
         self._begin()
+        arch, case = key
         with self._news:
             self._news.wait_for(lambda: key in self._said or self._ended)
-            if key not in self._said:
-                raise self._error or RuntimeError(f"{key[1]} was not run")
-            outcome, detail = self._said[key]
+            if self._fault is not None:
+                raise self._fault
+            error = self._errors.get(arch)
+            outcome, detail = self._said.get(key, (Outcome.LOST, ""))
+            if outcome is Outcome.LOST and error is not None:
+                if error.status is not ExitStatus.REJECT:
+                    raise error
+                detail = "\n".join((str(error), *error.evidence))
             subtests = self._subtests.get(key, [])
-        arch, case = key
-        told = [inert_line(detail)] if detail else []
-        lines = [f"{case} on {arch}: {outcome}", *told, *subtests]
-        lines.append(f"logs are in {self._matrix.folder}/{arch}-{case.suite}")
-        return KernelCase(arch, case, outcome, inert("\n".join(lines)))
+        lines = [f"{case} on {arch}: {outcome}", *([detail] if detail else []), *subtests]
+        lines.append(f"logs are in {self.folder}/{arch}-{case.suite}")
+        return KernelCase(arch=arch, case=case, outcome=outcome, text=inert("\n".join(lines)))
 
     def stop(self) -> None:
         """End the run, if it goes on."""
@@ -127,24 +152,34 @@ class Cells:
         if self._runner is not None:
             return
         from harness.pipeline import MatrixRun, selected
+        from harness.store.calls import write_call
+        from harness.verbs.runs import kernel_args
 
         chosen = [
             selected(item, {case for of, case in self.selected if of is arch})
             for arch, item in self._prepared.items()
         ]
-        self._matrix = MatrixRun(self.options, self._results / "runs", self._take)
+        options = self._options
+        if len(self.selected) < len(self.cases()):
+            # The record says that it is of a part: what is not in it was not removed.
+            options = dataclasses.replace(options, only=("what pytest selected",))
+        self._matrix = MatrixRun(options, self._results / "runs", self._take)
+        write_call(self._matrix.folder, kernel_args(self._named))
         self._runner = threading.Thread(target=self._run, args=(chosen,), name="kernel-cases")
         self._runner.start()
 
     def _run(self, chosen: list[Any]) -> None:
         try:
             result = self._matrix.run([item for item in chosen if item is not None])
-            for item in chosen:
-                for case, error in item.plan.not_built if item else ():
-                    self._say(item.plan.arch, case, Outcome.NOT_BUILT, error)
-            self._error = result.errors[0][1] if result.errors else None
+            for record in result.records:
+                for entry in record.cases:  # also those that no event told of
+                    last = entry.attempts[-1]
+                    key = (record.world.arch, entry.case)
+                    if key not in self._said:
+                        self._say(*key, last.outcome, last.detail)
+            self._errors = dict(reversed(result.errors))  # the first one counts
         except BaseException as error:  # it belongs to the items that wait, not to this thread
-            self._error = error
+            self._fault = error
         finally:
             with self._news:
                 self._ended = True
@@ -153,17 +188,39 @@ class Cells:
     def _take(self, event: Any) -> None:
         from harness.model.events import CaseFinished
 
-        if not isinstance(event, CaseFinished):
-            return
-        self._say(event.arch, event.case, event.outcome, event.detail)
+        if isinstance(event, CaseFinished):
+            self._say(event.arch, event.case, event.outcome, event.detail)
 
     def _say(self, arch: Arch, case: CaseId, outcome: Outcome, detail: str) -> None:
         with self._news:
-            self._said[(arch, case)] = (outcome, detail)
+            self._said[(arch, case)] = (outcome, inert_line(detail))
             if case.is_subtest and outcome in _FAILS:
                 text = f"  {case.path[-1]}: {outcome}: {detail}"
                 self._subtests.setdefault((arch, case.parent), []).append(inert_line(text))
             self._news.notify_all()
+
+
+def _teller(config: pytest.Config) -> Callable[[Any], None]:
+    """Says what is being prepared: a first build takes minutes."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+
+    def tell(event: Any) -> None:
+        from harness.model.events import Noted, PhaseStarted
+
+        match event:
+            case PhaseStarted():
+                text = f"{event.phase} {event.detail}"
+            case Noted():
+                text = f"note: {event.text}"
+            case _:
+                return
+        if reporter is not None and config.get_verbosity() >= 0:
+            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+                reporter.ensure_newline()
+                reporter.write_line(inert_line(f"{event.arch or 'host'}: {text}"))
+
+    return tell
 
 
 _CELLS = pytest.StashKey[Cells]()
@@ -174,16 +231,23 @@ def _cells(config: pytest.Config) -> Cells:
         try:
             config.stash[_CELLS] = Cells(config)
         except HarnessError as error:
-            hint = f"\ntry: {error.hint}" if error.hint else ""
-            raise pytest.UsageError(f"{inert(str(error))}{inert(hint)}") from error
+            # Told without a traceback; a UsageError would be told with one here.
+            raise pytest.Collector.CollectError(_text_of(error)) from error
     return config.stash[_CELLS]
+
+
+def _text_of(error: HarnessError) -> str:
+    lines = (str(error), *error.evidence, *([f"try: {error.hint}"] if error.hint else []))
+    return inert("\n".join(lines))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kernel_case" not in metafunc.fixturenames:
         return
     if hasattr(metafunc.config, "workerinput"):
-        raise pytest.UsageError("guests run side by side already: call pytest without -n")
+        raise pytest.Collector.CollectError(
+            "guests run side by side already: call pytest without -n"
+        )
     suite = getattr(metafunc.module, "SUITE", "")
     cases = {
         name: key for name, key in _cells(metafunc.config).cases().items() if key[1].suite == suite
@@ -209,8 +273,13 @@ def kernel_case(request: pytest.FixtureRequest) -> KernelCase:
     try:
         return _cells(request.config).outcome_of(request.param)
     except HarnessError as error:
-        lines = [str(error), *error.evidence, *([f"try: {error.hint}"] if error.hint else [])]
-        pytest.fail(inert("\n".join(lines)), pytrace=False)
+        pytest.fail(_text_of(error), pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    cells = config.stash.get(_CELLS, None)
+    if cells is not None and cells.folder is not None:
+        terminalreporter.write_line(f"kernel cases: logs and records are in {cells.folder}")
 
 
 @pytest.hookimpl(wrapper=True)
