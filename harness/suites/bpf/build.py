@@ -63,7 +63,8 @@ def build_selftests(
     of the tree can be built against it, RigError for a tool that is missing here.
     """
     check_tree(source)
-    if kernel.btf is None:
+    btf = kernel.btf
+    if btf is None:
         raise KernelError(
             f"kernel {kernel.release} carries no BTF, which the selftests are built against",
             hint="it wants CONFIG_DEBUG_INFO_BTF=y, and pahole when it is built",
@@ -73,16 +74,15 @@ def build_selftests(
         recipe=_RECIPE,
         arch=arch_spec.arch,
         source=source.sha256,
-        btf=digest_of(kernel.btf),
+        btf=digest_of(btf),
         release=kernel.release,
         headers=_headers_identity(headers),
         tools=toolchain.identity,
     )
 
     def make(folder: Path) -> None:
-        tools = host_tools(
-            source, arch_spec, toolchain, cache, on_event, jobs=jobs or os.cpu_count() or 1
-        )
+        count = jobs or os.cpu_count() or 1
+        tools = host_tools(source, arch_spec, toolchain, cache, on_event, jobs=count)
         inputs = BuildInputs(
             source=source,
             kernel=kernel,
@@ -92,11 +92,10 @@ def build_selftests(
             toolchain=toolchain,
             tools=tools,
             sysroot=target_sysroot(arch_spec, cache, on_event) if toolchain.is_cross else None,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=count,
         )
         _make(folder, inputs, cache, key, on_event)
 
-    btf = kernel.btf
     entry = cache.entry("selftests", key, make)
     return _load(entry, source, arch_spec)
 
