@@ -254,6 +254,7 @@ def hang(self: Program, number: int, name: str) -> None:
 def hang_deaf(self: Program, number: int, name: str) -> None:
     """The whole guest hangs: its agent answers no more."""
     self.guest.is_deaf = True
+    self.say("the last line\n")
     wait_for_ever()
 
 
