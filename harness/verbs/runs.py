@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model.arch import Arch
-from harness.model.errors import ExitStatus, HarnessError
+from harness.model.errors import ExitStatus, HarnessError, UserError
 from harness.pipeline import MatrixRun, Prepared, RunOptions, RunResult, Workshop
 from harness.run.cell import BOOT_TIMEOUT_S, GuestSetup
 from harness.run.session import Session
@@ -127,6 +127,8 @@ def verb_shell(args: argparse.Namespace) -> int:
     with live_view() as view:
         workshop = Workshop(on_event=view)
         arches, kernels = kernels_of(args.kernel, args.arch, workshop.arch_of)
+        if len(args.arch or kernels) > 1:
+            raise UserError("a shell is in one guest", hint="name one --arch, or one --kernel")
         arch = arches[0]
         kernel = workshop.kernel(arch, kernels.get(arch))
         selftests = None if args.no_selftests else workshop.selftests(kernel, args.source)

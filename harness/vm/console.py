@@ -230,6 +230,10 @@ class Channel(_Spawn):
         self._send_all(data, _SEND_TIMEOUT_S)
         return len(data)
 
+    def send_bytes(self, data: bytes, timeout_s: float = _SEND_TIMEOUT_S) -> None:
+        """Send bytes as they are, as a person's terminal gives them. Raises as `send_line` does."""
+        self._send_all(data, timeout_s)
+
     def _send_all(self, data: bytes, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         view = memoryview(data)

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from harness.host.cache import write_atomically
 from harness.host.command import Child, kill_group, wait_for
+from harness.host.faults import hint_of
 from harness.model.errors import RigError
 from harness.vm.console import BytesHook, Channel
 from harness.vm.machine import MachineSpec, Sockets, machine_argv
@@ -120,7 +121,10 @@ class VirtualMachine:
         Raises RigError when the console's log cannot be written, or its hook failed.
         """
         if self.console.failure is not None:
-            raise RigError(f"the console's evidence is lost: {self.console.failure}")
+            raise RigError(
+                f"the console's evidence is lost: {self.console.failure}",
+                hint=hint_of(self.console.failure),
+            )
         return None if self._child is None else self._child.poll()
 
     def wait(self, timeout_s: float) -> int | None:
