@@ -42,6 +42,7 @@ def relay_console(spec: MachineSpec, folder: Path, qemu: QemuBinary) -> int:
         return Relay(spec, folder, qemu).run()
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        print(f"\nthe guest is gone; all it said is in {folder / 'console.log'}", file=sys.stderr)
 
 
 def terminal_words(env: Mapping[str, str]) -> str:
