@@ -59,7 +59,7 @@ def _run_verb(argv: Sequence[str] | None) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     logging.raiseExceptions = False
     try:
-        args = _parser().parse_args(argv)
+        args = command_line_parser().parse_args(argv)
         verb = importlib.import_module(f"harness.verbs.{_MODULES[args.verb]}")
         handler: Callable[[argparse.Namespace], int] = getattr(verb, f"verb_{args.verb}")
         return int(handler(args))
@@ -108,7 +108,8 @@ def _say(*lines: str) -> None:
     print(*lines, sep="\n", file=lasting(sys.stderr), flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line_parser() -> argparse.ArgumentParser:
+    """Every verb with its options."""
     parser = argparse.ArgumentParser(
         prog="harness",
         description="Boot candidate kernels, run their selftests, compare, and say yes or no.",

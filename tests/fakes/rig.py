@@ -50,6 +50,10 @@ Faults = Mapping[str, str | Sequence[str]]
 class FakeWorkshop(harness.pipeline.Workshop):
     """What would need a compiler or a distribution is made up."""
 
+    def kernel(self, arch: Arch, named: str | None) -> KernelArtifact:
+        script = json.loads(Path(os.environ[SCRIPT]).read_text())
+        return super().kernel(arch, named or script["kernels"][arch])
+
     def selftests(self, kernel: KernelArtifact, named_tree: Path | None) -> SelftestsArtifact:
         script = json.loads(Path(os.environ[SCRIPT]).read_text())
         if named_tree is not None:
@@ -122,6 +126,7 @@ class Rig:
         }
         defaults: dict[str, object] = {
             "state": str(folder / "state"),
+            "kernels": {arch: self.kernel(arch) for arch in Arch},
             "boots": ["boots"],
             "tests": [{"name": name, "does": does} for name, does in lists.items()],
             "not_built": {},
